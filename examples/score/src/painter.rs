@@ -1,0 +1,88 @@
+//! Pictures from prompts in which a word may stand for learned vectors.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use vocable_engine::CancelToken;
+use vocable_engine::checkpoint::{PipelineFolder, Precision};
+use vocable_engine::models::AutoencoderKL;
+use vocable_engine::ops::Tape;
+use vocable_engine::sampling::{Denoiser, SampleRequest};
+use vocable_engine::training::{PromptIds, TrainingModels};
+
+use crate::judge::Result;
+
+/// A pipeline, ready to paint.
+pub struct Painter {
+    pub models: TrainingModels,
+    pub vae: Arc<AutoencoderKL>,
+    denoiser: Denoiser,
+    pub cfg: f64,
+    pub steps: usize,
+}
+
+impl Painter {
+    pub fn open(model: &Path, cfg: f64, steps: usize) -> Result<Self> {
+        let folder = PipelineFolder::open(model)?;
+        let (cancel, device) = (CancelToken::new(), Device::Cpu);
+        let unet = folder.unet(&device, Precision::F32, &cancel)?;
+        let vae = folder.vae(&device, Precision::F32, &cancel)?;
+        let schedule = Arc::new(folder.schedule()?);
+        let denoiser =
+            Denoiser { unet: unet.clone(), schedule: schedule.clone(), scaling_factor: vae.config().scaling_factor };
+        let models = TrainingModels {
+            unet,
+            text_encoder: folder.text_encoder(&device, Precision::F32, &cancel)?,
+            tokenizer: folder.tokenizer()?,
+            schedule,
+            skip_layers: 0,
+        };
+        Ok(Self { models, vae, denoiser, cfg, steps })
+    }
+
+    /// The pictures' side in pixels: what the UNet was made for.
+    pub fn side(&self) -> usize {
+        12 * self.vae.factor()
+    }
+
+    /// `prompt`, in which `word` stands for `vectors [n, d]`, encoded to `[1, 77, d]`.
+    fn encode(&self, prompt: &str, word: &str, vectors: &Tensor) -> Result<Tensor> {
+        let text = &self.models.text_encoder;
+        let vocabulary = text.config().vocab_size;
+        let ids = if prompt.contains(word) {
+            PromptIds::new(&self.models.tokenizer, word, vocabulary, vectors.dim(0)?).encode(prompt)?
+        } else {
+            // No placeholder: the same row, without vectors.
+            let tokenizer = &self.models.tokenizer;
+            let mut ids = vec![tokenizer.bos()];
+            ids.extend(tokenizer.encode_words(prompt)?);
+            ids.truncate(tokenizer.max_length() - 1);
+            ids.push(tokenizer.eos());
+            ids.resize(tokenizer.max_length(), tokenizer.pad());
+            ids
+        };
+        let encoded = text.forward(&Tape::default(), &ids, 1, &vectors.clone().into(), 0, None)?;
+        Ok(encoded.hidden.into_value())
+    }
+
+    /// One picture for each prompt, `[B, 3, side, side]` in −1..1.
+    pub fn paint(&self, prompts: &[String], word: &str, vectors: &Tensor, seed: u64) -> Result<Tensor> {
+        let cancel = CancelToken::new();
+        let rows = prompts.iter().map(|prompt| self.encode(prompt, word, vectors)).collect::<Result<Vec<_>>>()?;
+        let side = self.side() / self.vae.factor();
+        let request = SampleRequest {
+            seed,
+            steps: self.steps,
+            cfg: self.cfg,
+            sampler_name: "dpmpp_2m".into(),
+            scheduler: "normal".into(),
+            denoise: 1.0,
+            positive: Tensor::cat(&rows, 0)?,
+            negative: self.encode("", word, vectors)?,
+            latents: Tensor::zeros((prompts.len(), 4, side, side), DType::F32, &Device::Cpu)?,
+        };
+        let latents = self.denoiser.sample(&request, &cancel, &mut |_| Ok(()))?;
+        Ok(self.vae.decode(&latents, &cancel)?.clamp(-1f32, 1f32)?)
+    }
+}

@@ -1,0 +1,145 @@
+//! `vocable generate`: the graph that makes pictures from a prompt.
+
+use serde_json::{Value as Json, json};
+use vocable_host_sdk::abi::{Folders, folder};
+use vocable_host_sdk::graph::Workflow;
+
+use crate::checkpoint::Checkpoint;
+use crate::cli::GenerateArgs;
+use crate::execute::{self, Session};
+use crate::failure::Failure;
+use crate::places;
+use crate::template::{GENERATE, Graph, LOAD_WORD};
+use crate::words::{self, Word};
+
+/// Ids of the template's nodes.
+const PROMPTS: [&str; 2] = ["2", "3"];
+const FIRST_WORD: u64 = 10;
+
+/// Runs the command.
+pub(crate) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
+    let mut folders = places::folders(&args.places)?;
+    if let Some(first) = &args.embeddings {
+        if !first.is_dir() {
+            return Err(Failure::Invalid(format!("--embeddings: there is no folder {}", first.display())));
+        }
+        folders = with_first(&folders, first);
+    }
+    let checkpoint = Checkpoint::choose(args.picture.model.as_deref(), &folders)?;
+    let words = words::in_texts(&folders, &[&args.prompt, &args.picture.negative]);
+    let workflow = workflow(args, &checkpoint, &words)?;
+    if args.picture.print_workflow {
+        return execute::print_workflow(workflow, &args.picture.set, &args.places);
+    }
+    let session = Session::open(&args.places, &args.watch, folders)?;
+    for word in &words {
+        session.note(&format!("the word {} is read from {}", word.word, word.file));
+    }
+    let workflow = session.set(workflow, &args.picture.set)?;
+    let report = session.run(&workflow)?;
+    session.say(&session.results(&workflow, &report).join("\n"));
+    Ok(())
+}
+
+/// The same folders, with one more of embeddings before the others.
+fn with_first(folders: &Folders, first: &std::path::Path) -> Folders {
+    let mut all = Folders::new().with(folder::EMBEDDINGS, first);
+    for kind in folders.kinds() {
+        for path in folders.paths(kind) {
+            all.add(kind, path);
+        }
+    }
+    all
+}
+
+pub(crate) fn workflow(
+    args: &GenerateArgs,
+    checkpoint: &Checkpoint,
+    words: &[Word],
+) -> Result<Workflow, Failure> {
+    let size = checkpoint.picture_size();
+    let mut graph = Graph::default();
+    graph.add(
+        GENERATE,
+        0,
+        &[
+            ("model", json!(checkpoint.name)),
+            ("prompt", json!(args.prompt)),
+            ("negative", json!(args.picture.negative)),
+            ("width", json!(args.width.unwrap_or(size))),
+            ("height", json!(args.height.unwrap_or(size))),
+            ("count", json!(args.count)),
+            ("seed", json!(args.picture.seed)),
+            ("steps", json!(args.steps)),
+            ("cfg", json!(args.picture.cfg.unwrap_or_else(|| checkpoint.cfg()))),
+            ("sampler", json!(args.picture.sampler)),
+            ("scheduler", json!(args.picture.scheduler)),
+            ("prefix", json!("picture")),
+        ],
+    )?;
+    let mut loaded = Json::Null;
+    for (word, shift) in words.iter().zip(0..) {
+        graph.add(LOAD_WORD, shift, &[("file", json!(word.file)), ("others", loaded)])?;
+        loaded = json!([(FIRST_WORD + shift).to_string(), 0]);
+    }
+    if !words.is_empty() {
+        for id in PROMPTS {
+            graph.change(id, "VocableEncodePromptWithEmbeddings", "embeddings", loaded.clone());
+        }
+    }
+    graph.into_workflow()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn graph(files: &[(&str, &str)], prompt: &str) -> Workflow {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("creatures/unet")).unwrap();
+        std::fs::write(dir.path().join("creatures/unet/config.json"), r#"{"sample_size": 12}"#).unwrap();
+        for (file, word) in files {
+            let header = format!(r#"{{"__metadata__": {{"name": "{word}"}}}}"#);
+            let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+            bytes.extend(header.as_bytes());
+            std::fs::write(dir.path().join(file), bytes).unwrap();
+        }
+        let folders =
+            Folders::new().with(folder::CHECKPOINTS, dir.path()).with(folder::EMBEDDINGS, dir.path());
+        let Command::Generate(args) = Cli::parse_from(["vocable", "generate", prompt]).command else {
+            unreachable!()
+        };
+        let checkpoint = Checkpoint::choose(None, &folders).unwrap();
+        workflow(&args, &checkpoint, &words::in_texts(&folders, &[prompt])).unwrap()
+    }
+
+    #[test]
+    fn words_in_the_prompt_are_loaded_and_chained() {
+        let files = [("a.safetensors", "<a>"), ("b.safetensors", "<b>"), ("c.safetensors", "<c>")];
+        let json = graph(&files, "a <b> beside an <a>").to_json();
+        assert_eq!(json["10"]["inputs"], json!({"embedding": "a.safetensors"}));
+        assert_eq!(json["11"]["inputs"], json!({"embedding": "b.safetensors", "embeddings": ["10", 0]}));
+        assert_eq!(json["2"]["inputs"]["embeddings"], json!(["11", 0]));
+        assert_eq!(json["2"]["class_type"], "VocableEncodePromptWithEmbeddings");
+        assert!(json.get("12").is_none());
+    }
+
+    #[test]
+    fn without_words_the_graph_is_comfyuis() {
+        let json = graph(&[], "a cat").to_json();
+        assert_eq!(json["2"]["class_type"], "CLIPTextEncode");
+        assert_eq!(json["4"]["inputs"], json!({"width": 96, "height": 96, "batch_size": 1}));
+        assert_eq!(json["5"]["inputs"]["cfg"], 4.0);
+    }
+
+    #[test]
+    fn a_folder_of_embeddings_may_come_first() {
+        let folders = Folders::new().with(folder::EMBEDDINGS, "a").with(folder::INPUT, "b");
+        let folders = with_first(&folders, std::path::Path::new("c"));
+        assert_eq!(folders.paths(folder::EMBEDDINGS), [std::path::Path::new("c"), std::path::Path::new("a")]);
+        assert_eq!(folders.paths(folder::INPUT), [std::path::Path::new("b")]);
+    }
+}

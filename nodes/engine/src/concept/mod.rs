@@ -1,0 +1,69 @@
+//! A concept: the pictures that a word is learned from, with captions and loss weights.
+//!
+//! A picture is decoded, turned upright (EXIF), laid on white where it is transparent, cropped and resized to the training size, and kept as `[3, H, W]` in −1..1.
+//! Files that cannot be used are listed in [`Concept::problems`]; the others are kept. Order is that of the file names, so the same folder gives the same concept.
+
+mod captions;
+mod geometry;
+mod images;
+mod load;
+mod options;
+mod picture;
+mod templates;
+
+use candle_core::Tensor;
+
+pub use captions::caption_of_file_name;
+pub use options::{CaptionSource, ConceptOptions, Crop};
+pub use templates::{
+    OBJECT_TEMPLATES, STYLE_TEMPLATES, caption_with_word, fill_template, parse_templates, pick_template,
+};
+
+/// One picture, ready to be encoded.
+#[derive(Debug, Clone)]
+pub struct ConceptItem {
+    /// `[3, H, W]`, f32, −1..1, on the CPU.
+    pub pixels: Tensor,
+    /// `[H, W]`, f32, 0..1: how much each place counts in the loss; `None` is 1 everywhere.
+    pub weight: Option<Tensor>,
+    /// The picture's own text; `None` means that a template is used.
+    pub caption: Option<String>,
+    /// The file's name, or `image 3`; crops and mirrored twins say so.
+    pub name: String,
+}
+
+impl ConceptItem {
+    /// Height and width in pixels.
+    pub fn size(&self) -> (usize, usize) {
+        let dims = self.pixels.dims();
+        (dims[1], dims[2])
+    }
+}
+
+/// Pictures, and what was found wrong on the way.
+#[derive(Debug, Clone)]
+pub struct Concept {
+    /// At least one.
+    pub items: Vec<ConceptItem>,
+    /// Files that were left out, each with its reason.
+    pub problems: Vec<String>,
+    /// SHA-256 over options, names, contents and captions, in hexadecimal: equal for equal input.
+    pub fingerprint: String,
+}
+
+impl Concept {
+    /// Indices of the items in groups of equal size, in order of first appearance. A batch must stay within one.
+    pub fn buckets(&self) -> Vec<Vec<usize>> {
+        let mut buckets: Vec<((usize, usize), Vec<usize>)> = Vec::new();
+        for (index, item) in self.items.iter().enumerate() {
+            match buckets.iter_mut().find(|(size, _)| *size == item.size()) {
+                Some((_, bucket)) => bucket.push(index),
+                None => buckets.push((item.size(), vec![index])),
+            }
+        }
+        buckets.into_iter().map(|(_, bucket)| bucket).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

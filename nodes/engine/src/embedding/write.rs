@@ -1,0 +1,77 @@
+//! Writing `.safetensors` that every program reads.
+
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::Embedding;
+use super::names::check_file_name;
+use crate::{Error, Result};
+
+impl Embedding {
+    /// The file's bytes: `emb_params` for one encoder, else one tensor per encoder key, in f32, with metadata. The same embedding gives the same bytes.
+    ///
+    /// The header is written here and not by the safetensors crate, which keeps metadata in a hash map and so in random order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible) when the embedding is not sound (see [`Embedding::new`]): nothing that is not finite is ever written.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>> {
+        self.check()?;
+        let mut metadata = self.metadata.clone();
+        metadata.insert("format".into(), "pt".into());
+        metadata.insert("name".into(), self.name.clone());
+        metadata.insert("vectors".into(), self.count().to_string());
+        let lone = self.vectors.len() == 1;
+        match self.vectors.keys().next().filter(|_| lone) {
+            Some(key) => metadata.insert("encoder".into(), key.clone()),
+            None => metadata.remove("encoder"),
+        };
+        let mut header = Map::new();
+        header.insert("__metadata__".into(), json!(metadata));
+        let mut data = Vec::new();
+        for (key, tensor) in &self.vectors {
+            let start = data.len();
+            for value in tensor.flatten_all()?.to_vec1::<f32>()? {
+                data.extend_from_slice(&value.to_le_bytes());
+            }
+            let name = if lone { "emb_params" } else { key.as_str() };
+            header.insert(
+                name.into(),
+                json!({"dtype": "F32", "shape": tensor.dims(), "data_offsets": [start, data.len()]}),
+            );
+        }
+        let mut header = Value::Object(header).to_string().into_bytes();
+        // Tensors begin at a multiple of eight, as the format's own writer has it.
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(&header);
+        bytes.extend_from_slice(&data);
+        Ok(bytes)
+    }
+
+    /// Write the file: to a temporary name beside it, then renamed, so that no reader ever sees half a file. An existing file is replaced.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a file name that prompts cannot spell or that does not end in `.safetensors`; those of
+    /// [`Embedding::to_safetensors`]; failures of the file system.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        check_file_name(name)?;
+        if !name.ends_with(".safetensors") {
+            return Err(Error::invalid(format!("{name}: wanted a name that ends in .safetensors")));
+        }
+        let bytes = self.to_safetensors()?;
+        let beside = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+        let written = std::fs::File::create(&beside)
+            .and_then(|mut file| {
+                file.write_all(&bytes)?;
+                file.sync_all()
+            })
+            .and_then(|()| std::fs::rename(&beside, path));
+        written.map_err(|e| {
+            let _ = std::fs::remove_file(&beside);
+            Error::io(path, &e)
+        })
+    }
+}

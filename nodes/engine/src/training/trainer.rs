@@ -1,0 +1,358 @@
+//! The trainer: one optimiser step at a time over cached latents.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use candle_core::{DType, Tensor};
+
+use super::captions::PromptIds;
+use super::initial::{check_placeholder, initial_vectors, vocabulary_norm};
+use super::latents::{CachedLatents, LatentCache};
+use super::loss::{MicroBatch, loss_and_gradient};
+use super::norm::{angle, norm};
+use super::optimiser::AdamW;
+use super::settings::TrainingSettings;
+use crate::concept::{caption_with_word, fill_template};
+use crate::diffusion::{NoiseSchedule, TorchRng};
+use crate::models::{ClipTextModel, UNet2DConditionModel};
+use crate::tokenizer::Tokenizer;
+use crate::{CancelToken, Error, ErrorKind, Result};
+
+/// After this many steps in a row without a finite result the run ends.
+const MAX_FAILURES: usize = 8;
+
+/// The frozen parts that a step runs through.
+#[derive(Debug, Clone)]
+pub struct TrainingModels {
+    /// The denoiser.
+    pub unet: Arc<UNet2DConditionModel>,
+    /// The text encoder.
+    pub text_encoder: Arc<ClipTextModel>,
+    /// Its tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+    /// The noise schedule that the denoiser was trained with.
+    pub schedule: Arc<NoiseSchedule>,
+    /// How many of the text encoder's last layers are skipped (0: none).
+    pub skip_layers: usize,
+}
+
+/// What one step did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepReport {
+    /// Steps done, this one included.
+    pub step: usize,
+    /// Mean loss over the step's pictures.
+    pub loss: f64,
+    /// The rate of this step.
+    pub learning_rate: f64,
+    /// Mean norm of the vectors.
+    pub norm: f64,
+    /// Mean angle between the vectors and where they started, in degrees.
+    pub angle: f64,
+    /// Something that the user should know, such as a step that had to be taken back.
+    pub remark: Option<String>,
+}
+
+/// All that changes while training: what a run folder holds.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    /// `[n, d]`, row-major.
+    pub(super) vectors: Vec<f32>,
+    /// Where they started.
+    pub(super) initial: Vec<f32>,
+    pub(super) adam: AdamW,
+    pub(super) draws: Draws,
+    /// Loss of every step.
+    pub(super) losses: Vec<f32>,
+    /// Factor on the learning rate: halved each time a step had to be taken back.
+    pub(super) rate_scale: f64,
+}
+
+/// The random state, and the pictures that are still to come in each group before it is shuffled again.
+#[derive(Debug, Clone)]
+pub(super) struct Draws {
+    pub(super) rng: TorchRng,
+    pub(super) queues: Vec<Vec<usize>>,
+}
+
+/// A run of textual inversion.
+#[derive(Debug)]
+pub struct Trainer {
+    models: TrainingModels,
+    latents: LatentCache,
+    settings: TrainingSettings,
+    /// Token ids of every caption that can be drawn.
+    prompts: HashMap<String, Vec<u32>>,
+    vocabulary_norm: f64,
+    pub(super) state: State,
+    failures: usize,
+    remarks: Vec<String>,
+}
+
+impl Trainer {
+    /// Prepare a run from its start.
+    ///
+    /// # Errors
+    /// If a setting, the placeholder, the init text or a prompt cannot work, or there is no picture.
+    pub fn new(models: TrainingModels, latents: LatentCache, settings: TrainingSettings) -> Result<Self> {
+        settings.check()?;
+        if latents.is_empty() {
+            return Err(Error::invalid("there is no picture to learn from"));
+        }
+        check_placeholder(&models.tokenizer, &settings.placeholder)?;
+        let text = &models.text_encoder;
+        let (initial, remark) = initial_vectors(text, &models.tokenizer, &settings.init_text, settings.num_vectors)?;
+        let mut remarks: Vec<String> = remark.into_iter().collect();
+        let vocabulary_norm = vocabulary_norm(text)?;
+
+        let prompt_ids = PromptIds::new(
+            &models.tokenizer,
+            &settings.placeholder,
+            text.config().vocab_size,
+            settings.num_vectors,
+        );
+        let mut prompts = HashMap::new();
+        let mut lacking = 0;
+        for item in latents.groups.iter().flatten() {
+            for template in &settings.templates {
+                let (caption, prepended) = caption(template, item.caption.as_deref(), &settings.placeholder);
+                if !prompts.contains_key(&caption) {
+                    prompts.insert(caption.clone(), prompt_ids.encode(&caption)?);
+                    lacking += usize::from(prepended);
+                }
+            }
+        }
+        if lacking > 0 {
+            remarks.push(format!(
+                "{lacking} caption{} did not hold the placeholder {}: it was put in front",
+                if lacking == 1 { "" } else { "s" },
+                settings.placeholder
+            ));
+        }
+
+        let mut initial: Vec<f32> = initial.flatten_all()?.to_vec1()?;
+        settings.norm_control.apply(&mut initial, text.config().hidden_size, vocabulary_norm);
+        let state = State {
+            adam: AdamW::new(settings.optimiser, initial.len()),
+            vectors: initial.clone(),
+            initial,
+            draws: Draws { rng: TorchRng::new(settings.seed), queues: vec![Vec::new(); latents.groups.len()] },
+            losses: Vec::new(),
+            rate_scale: 1.0,
+        };
+        Ok(Self { models, latents, settings, prompts, vocabulary_norm, state, failures: 0, remarks })
+    }
+
+    /// The settings of this run.
+    pub fn settings(&self) -> &TrainingSettings {
+        &self.settings
+    }
+
+    /// Steps done.
+    pub fn step_count(&self) -> usize {
+        self.state.losses.len()
+    }
+
+    /// Whether all steps are done.
+    pub fn is_finished(&self) -> bool {
+        self.step_count() >= self.settings.steps
+    }
+
+    /// The loss of every step so far.
+    pub fn losses(&self) -> &[f32] {
+        &self.state.losses
+    }
+
+    /// What the user should know about the settings.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
+    /// The mean norm of the vocabulary's rows.
+    pub fn vocabulary_norm(&self) -> f64 {
+        self.vocabulary_norm
+    }
+
+    /// The vectors `[n, d]` as they are now, in f32.
+    pub fn vectors(&self) -> Result<Tensor> {
+        self.matrix(&self.state.vectors)
+    }
+
+    /// The vectors `[n, d]` that the run started from.
+    pub fn initial_vectors(&self) -> Result<Tensor> {
+        self.matrix(&self.state.initial)
+    }
+
+    /// One optimiser step. On an error, a cancelled step too, everything is as it was before the step.
+    pub fn step(&mut self, cancel: &CancelToken) -> Result<StepReport> {
+        let draws = self.state.draws.clone();
+        let result = self.try_step(cancel);
+        if result.is_err() {
+            self.state.draws = draws;
+        }
+        result
+    }
+
+    fn try_step(&mut self, cancel: &CancelToken) -> Result<StepReport> {
+        let accumulation = self.settings.gradient_accumulation;
+        let vectors = self.vectors()?;
+        let mut sum = vec![0f32; self.state.vectors.len()];
+        let mut loss = 0.0;
+        for _ in 0..accumulation {
+            let batch = self.draw()?;
+            let (micro_loss, gradient) = loss_and_gradient(&self.models, &vectors, &batch, cancel)?;
+            loss += micro_loss / accumulation as f64;
+            let gradient: Vec<f32> = gradient.flatten_all()?.to_vec1()?;
+            sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g / accumulation as f32);
+        }
+        self.apply(loss, &sum)
+    }
+
+    /// Take one optimiser step with a given `loss` and `gradient` `[n·d]`. A step whose loss, gradient or result is not finite is taken
+    /// back and the rate halved.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Diverged`] after several such steps in a row.
+    pub fn apply(&mut self, loss: f64, gradient: &[f32]) -> Result<StepReport> {
+        let step = self.step_count();
+        let factor = self.settings.learning_rate_schedule.factor(step, self.settings.steps, self.settings.warmup);
+        let learning_rate = self.settings.learning_rate * factor * self.state.rate_scale;
+        let d = self.models.text_encoder.config().hidden_size;
+        let mut next = (self.state.vectors.clone(), self.state.adam.clone());
+        next.1.step(&mut next.0, gradient, learning_rate);
+        self.settings.norm_control.apply(&mut next.0, d, self.vocabulary_norm);
+        let finite = |values: &[f32]| values.iter().all(|x| x.is_finite());
+        let mut remark = None;
+        if loss.is_finite() && finite(gradient) && finite(&next.0) && finite(&next.1.v) {
+            (self.state.vectors, self.state.adam) = next;
+            self.state.losses.push(loss as f32);
+            self.failures = 0;
+        } else {
+            self.failures += 1;
+            self.state.rate_scale *= 0.5;
+            if self.failures >= MAX_FAILURES {
+                return Err(Error::new(
+                    ErrorKind::Diverged,
+                    format!("step {}: the loss or the vectors were not finite {MAX_FAILURES} times in a row", step + 1),
+                )
+                .help("lower the learning rate, or compute in f32; the vectors from before are kept"));
+            }
+            remark = Some(format!(
+                "step {} was not finite and was taken back; the learning rate is halved to {:.2e}",
+                step + 1,
+                learning_rate * 0.5
+            ));
+        }
+        let rows = self.state.vectors.chunks_exact(d).zip(self.state.initial.chunks_exact(d));
+        let n = self.settings.num_vectors as f64;
+        let (norms, angles) = rows.fold((0.0, 0.0), |(norms, angles), (row, start)| {
+            (norms + norm(row) / n, angles + angle(row, start) / n)
+        });
+        Ok(StepReport { step: self.step_count(), loss, learning_rate, norm: norms, angle: angles, remark })
+    }
+
+    /// Draw the next micro-batch: pictures of one group without replacement until all were seen, a caption, a timestep and two noises for
+    /// each.
+    pub fn draw(&mut self) -> Result<MicroBatch> {
+        let Self { latents, settings, models, prompts, state, .. } = self;
+        let Draws { rng, queues } = &mut state.draws;
+        let group = draw_group(rng, &latents.groups)?;
+        let items = &latents.groups[group];
+        let queue = &mut queues[group];
+        let b = settings.batch_size;
+        let mut drawn: Vec<&CachedLatents> = Vec::with_capacity(b);
+        for _ in 0..b {
+            if queue.is_empty() {
+                *queue = rng.permutation(items.len());
+            }
+            let index = queue.pop().unwrap_or(0);
+            drawn.push(&items[index]);
+        }
+        let mut ids = Vec::new();
+        for item in &drawn {
+            let template = rng.randint(0, settings.templates.len() as i64, 1)?[0] as usize;
+            let (caption, _) =
+                caption(&settings.templates[template], item.caption.as_deref(), &settings.placeholder);
+            let row = prompts.get(&caption).ok_or_else(|| {
+                Error::new(ErrorKind::Internal, format!("the prompt '{caption}' was not prepared"))
+            })?;
+            ids.extend_from_slice(row);
+        }
+        let total = models.schedule.len();
+        let timesteps = if settings.stratified_timesteps {
+            let part = total as f64 / b as f64;
+            let places = rng.uniform(b);
+            places.iter().enumerate().map(|(i, u)| (((i as f64 + f64::from(*u)) * part) as usize).min(total - 1)).collect()
+        } else {
+            rng.randint(0, total as i64, b)?.into_iter().map(|t| t as usize).collect()
+        };
+        let stack = |part: fn(&CachedLatents) -> &Tensor| -> Result<Tensor> {
+            Ok(Tensor::stack(&drawn.iter().map(|item| part(item)).collect::<Vec<_>>(), 0)?)
+        };
+        let mean = stack(|item| &item.mean)?;
+        let mut noise = || -> Result<Tensor> {
+            Ok(Tensor::from_vec(rng.randn(mean.elem_count()), mean.shape(), mean.device())?)
+        };
+        let sampled = (&mean + (stack(|item| &item.std)? * noise()?)?)?;
+        let weight = if drawn.iter().any(|item| item.weight.is_some()) {
+            let (h, w) = (mean.dim(2)?, mean.dim(3)?);
+            let weights = drawn.iter().map(|item| match &item.weight {
+                Some(weight) => Ok(weight.clone()),
+                None => Ok(Tensor::ones((h, w), DType::F32, mean.device())?),
+            });
+            Some(Tensor::stack(&weights.collect::<Result<Vec<_>>>()?, 0)?.unsqueeze(1)?)
+        } else {
+            None
+        };
+        let noise = noise()?;
+        Ok(MicroBatch { latents: (sampled * latents.scaling_factor)?, noise, timesteps, ids, weight })
+    }
+
+    fn matrix(&self, values: &[f32]) -> Result<Tensor> {
+        let text = &self.models.text_encoder;
+        let d = text.config().hidden_size;
+        Ok(Tensor::from_slice(values, (values.len() / d, d), text.device())?)
+    }
+}
+
+/// A group, each as likely as it has pictures.
+fn draw_group(rng: &mut TorchRng, groups: &[Vec<CachedLatents>]) -> Result<usize> {
+    if groups.len() == 1 {
+        return Ok(0);
+    }
+    let total: usize = groups.iter().map(Vec::len).sum();
+    let mut place = rng.randint(0, total as i64, 1)?[0] as usize;
+    for (index, group) in groups.iter().enumerate() {
+        if place < group.len() {
+            return Ok(index);
+        }
+        place -= group.len();
+    }
+    Ok(groups.len() - 1)
+}
+
+/// The prompt for a picture: the template, or the picture's own caption, with the placeholder in it. The flag says that it had to be put in
+/// front. A template with `[filewords]` takes the caption in.
+fn caption(template: &str, own: Option<&str>, placeholder: &str) -> (String, bool) {
+    match own {
+        Some(own) if !template.contains("[filewords]") => caption_with_word(own, placeholder),
+        _ => (fill_template(template, placeholder, own), false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn captions_hold_the_placeholder() {
+        for (template, own, wanted) in [
+            ("a photo of a {}", None, ("a photo of a <x>", false)),
+            ("a photo of a {}", Some("a [name] on grass"), ("a <x> on grass", false)),
+            ("a photo of a {}", Some("a cat"), ("<x>, a cat", true)),
+            ("a photo of [name], [filewords]", Some("in snow"), ("a photo of <x>, in snow", false)),
+        ] {
+            assert_eq!(caption(template, own, "<x>"), (wanted.0.to_owned(), wanted.1));
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! **CLIP Set Last Layer**: stops the text encoder before its last layers ("clip skip").
+
+use vocable_host_sdk::abi::{HostContext, InputSpec, Inputs, Node, NodeError, NodeSpec, OutputSpec, Outputs};
+
+use crate::handles::Clip;
+
+/// Chooses the layer whose states become the conditioning.
+pub(crate) struct ClipSetLastLayer;
+
+impl Node for ClipSetLastLayer {
+    fn spec(&self) -> NodeSpec {
+        NodeSpec::new("CLIPSetLastLayer", "CLIP Set Last Layer")
+            .category("model/conditioning")
+            .description("Takes the states of an earlier layer of the text encoder, as some models were trained with (clip skip).")
+            .search_aliases(["clip skip"])
+            .input(InputSpec::new("clip", Clip::TAG).tooltip("The text encoder."))
+            .input(
+                InputSpec::int("stop_at_clip_layer")
+                    .default(-1)
+                    .range(-24, -1)
+                    .step(1)
+                    .advanced()
+                    .tooltip("-1 is the last layer, -2 the one before. More than the encoder has means the last."),
+            )
+            .output(OutputSpec::new("CLIP", Clip::TAG).tooltip("The same text encoder, stopping there."))
+    }
+
+    fn execute(&self, inputs: Inputs, _host: &HostContext<'_>) -> Result<Outputs, NodeError> {
+        let clip = Clip::from_input(&inputs, "clip")?;
+        let from_end = inputs.int("stop_at_clip_layer")?;
+        let layers = clip.encoder.config().num_hidden_layers;
+        let skip = skipped_layers(from_end, layers);
+        Ok(Outputs::one(Clip { skip, ..(*clip).clone() }.into_value()))
+    }
+}
+
+/// How many layers are left out; an index beyond the first layer means none, as in ComfyUI.
+pub(crate) fn skipped_layers(from_end: i64, layers: usize) -> usize {
+    let index = usize::try_from(from_end.unsigned_abs()).unwrap_or(usize::MAX);
+    if index > layers { 0 } else { index.saturating_sub(1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indices_count_from_the_last_layer() {
+        let skipped = [-1, -2, -12, -13, -24].map(|index| skipped_layers(index, 12));
+        assert_eq!(skipped, [0, 1, 11, 0, 0]);
+    }
+}

@@ -1,0 +1,25 @@
+//! Nodes that make pictures, with ComfyUI's own ids, inputs, defaults and results.
+
+mod checkpoint_loader_simple;
+mod clip_set_last_layer;
+mod clip_text_encode;
+mod empty_latent_image;
+mod k_sampler;
+mod load_image;
+mod loss_graph;
+mod preview_image;
+mod save_image;
+mod vae_decode;
+mod vae_encode;
+
+pub(crate) use checkpoint_loader_simple::CheckpointLoaderSimple;
+pub(crate) use clip_set_last_layer::{ClipSetLastLayer, skipped_layers};
+pub(crate) use clip_text_encode::ClipTextEncode;
+pub(crate) use empty_latent_image::EmptyLatentImage;
+pub(crate) use k_sampler::KSampler;
+pub(crate) use load_image::LoadImage;
+pub(crate) use loss_graph::LossGraph;
+pub(crate) use preview_image::PreviewImage;
+pub(crate) use save_image::SaveImage;
+pub(crate) use vae_decode::VaeDecode;
+pub(crate) use vae_encode::VaeEncode;

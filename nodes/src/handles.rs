@@ -1,0 +1,66 @@
+//! What is behind the handles of the sockets MODEL, CLIP, VAE and TI_CONCEPT.
+
+use std::sync::Arc;
+
+use vocable_engine::concept::Concept;
+use vocable_engine::diffusion::NoiseSchedule;
+use vocable_engine::models::{AutoencoderKL, ClipTextModel, UNet2DConditionModel};
+use vocable_engine::tokenizer::Tokenizer;
+use vocable_host_sdk::abi::{Handle, Inputs, NodeError, Value};
+
+/// A denoiser and what it was trained with.
+#[derive(Clone)]
+pub(crate) struct Model {
+    pub(crate) unet: Arc<UNet2DConditionModel>,
+    pub(crate) schedule: NoiseSchedule,
+    /// Latents are multiplied by it before they are noised.
+    pub(crate) latent_scale: f64,
+    /// What the user calls it.
+    pub(crate) name: String,
+    /// A short name for the weights.
+    pub(crate) fingerprint: String,
+}
+
+/// A text encoder, its tokenizer, and the layer to stop at.
+#[derive(Clone)]
+pub(crate) struct Clip {
+    pub(crate) encoder: Arc<ClipTextModel>,
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    /// How many of the last layers are left out.
+    pub(crate) skip: usize,
+    /// A short name for the weights.
+    pub(crate) fingerprint: String,
+}
+
+/// The autoencoder between pictures and latents.
+#[derive(Clone)]
+pub(crate) struct Vae {
+    pub(crate) autoencoder: Arc<AutoencoderKL>,
+    /// A short name for the weights.
+    pub(crate) fingerprint: String,
+}
+
+/// Pictures to learn from.
+pub(crate) struct ConceptPictures {
+    pub(crate) concept: Concept,
+}
+
+macro_rules! sockets {
+    ($($type:ident $tag:literal)*) => {
+        $(impl $type {
+            /// The socket's type.
+            pub(crate) const TAG: &'static str = $tag;
+
+            /// The object behind the input of that name.
+            pub(crate) fn from_input(inputs: &Inputs, name: &str) -> Result<Arc<Self>, NodeError> {
+                inputs.handle(name)?.open::<Self>().map_err(|error| error.at(format!("input `{name}`")))
+            }
+
+            /// The value for an output.
+            pub(crate) fn into_value(self) -> Value {
+                Value::Handle(Handle::new(Self::TAG, Arc::new(self)))
+            }
+        })*
+    };
+}
+sockets!(Model "MODEL" Clip "CLIP" Vae "VAE" ConceptPictures "TI_CONCEPT");

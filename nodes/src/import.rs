@@ -1,0 +1,130 @@
+//! Models that a host owns and hands in as weights, in diffusers' names.
+//!
+//! | setting | for | |
+//! |---|---|---|
+//! | `config` | all | the part's `config.json`, as text; needed |
+//! | `scheduler` | MODEL | `scheduler_config.json`, as text; without it the noise schedule of Stable Diffusion 1 |
+//! | `scaling_factor` | MODEL | what latents are multiplied by, 0.18215 if left out |
+//! | `tokenizer` | CLIP | the folder of the tokenizer; needed |
+//! | `stop_at_clip_layer` | CLIP | −1 is the last layer, −2 the one before |
+//! | `precision`, `device` | all | as for Load Checkpoint |
+//! | `name` | all | what the user calls it |
+//!
+//! Any other setting is refused by name: leaving it out would silently make another model.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use vocable_engine::checkpoint::Weights;
+use vocable_engine::diffusion::{NoiseSchedule, ScheduleConfig};
+use vocable_engine::models::{AutoencoderKL, ClipTextModel, UNet2DConditionModel};
+use vocable_engine::tokenizer::Tokenizer;
+use vocable_host_sdk::abi::{NodeError, StateKind, TensorBuf, Value};
+
+use crate::convert::{node_error, weight_from};
+use crate::generation::skipped_layers;
+use crate::handles::{Clip, Model, Vae};
+use crate::run::{open_device, precision};
+
+const COMMON: [&str; 4] = ["config", "precision", "device", "name"];
+
+/// The part's own settings.
+fn own_settings(kind: StateKind) -> &'static [&'static str] {
+    match kind {
+        StateKind::Model => &["scheduler", "scaling_factor"],
+        StateKind::Clip => &["tokenizer", "stop_at_clip_layer"],
+        StateKind::Vae => &[],
+    }
+}
+
+/// Makes a handle of a part whose weights the host holds.
+pub(crate) fn import(
+    kind: StateKind,
+    tensors: Vec<(String, TensorBuf)>,
+    settings: BTreeMap<String, Value>,
+) -> Result<Value, NodeError> {
+    for (name, value) in &settings {
+        if !COMMON.contains(&name.as_str()) && !own_settings(kind).contains(&name.as_str()) && !value.is_none() {
+            return Err(NodeError::incompatible(format!("setting `{name}` of a {kind} is not known ({})", value.describe()))
+                .help("Give the model's file instead, or a model without this setting."));
+        }
+    }
+    let text = |name: &str| settings.get(name).and_then(Value::as_str);
+    let needed = |name: &str| {
+        text(name).ok_or_else(|| NodeError::invalid_input(format!("the text setting `{name}` of the {kind} is missing")))
+    };
+    let config = needed("config")?;
+    let precision = precision(text("precision").unwrap_or("f32"))?;
+    let device = open_device(text("device").unwrap_or("cpu"))?;
+    let name = text("name").unwrap_or("a model of the host").to_string();
+    let fingerprint = fingerprint(&tensors, config);
+    let tensors = tensors.iter().map(|(name, tensor)| Ok((name.clone(), weight_from(tensor)?)));
+    let tensors = tensors.collect::<Result<_, NodeError>>()?;
+    let weights = Weights::from_tensors(&name, tensors, &device, precision.dtype());
+    match kind {
+        StateKind::Model => {
+            let unet = UNet2DConditionModel::new(&read(config)?, &weights).map_err(node_error)?;
+            let schedule = match text("scheduler") {
+                Some(json) => ScheduleConfig::from_json(json).map_err(node_error)?,
+                None => ScheduleConfig::default(),
+            };
+            let schedule = NoiseSchedule::from_config(&schedule).map_err(node_error)?;
+            let latent_scale = settings.get("scaling_factor").and_then(Value::as_float).unwrap_or(0.18215);
+            Ok(Model { unet: Arc::new(unet), schedule, latent_scale, name, fingerprint }.into_value())
+        }
+        StateKind::Clip => {
+            let encoder = ClipTextModel::new(&read(config)?, &weights).map_err(node_error)?;
+            let tokenizer = Tokenizer::from_dir(Path::new(needed("tokenizer")?)).map_err(node_error)?;
+            let last = settings.get("stop_at_clip_layer").and_then(Value::as_int).unwrap_or(-1);
+            let last = i64::try_from(last).unwrap_or(i64::MIN);
+            let skip = skipped_layers(last, encoder.config().num_hidden_layers);
+            Ok(Clip { encoder: Arc::new(encoder), tokenizer: Arc::new(tokenizer), skip, fingerprint }.into_value())
+        }
+        StateKind::Vae => {
+            let autoencoder = AutoencoderKL::new(&read(config)?, &weights).map_err(node_error)?;
+            Ok(Vae { autoencoder: Arc::new(autoencoder), fingerprint }.into_value())
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(config: &str) -> Result<T, NodeError> {
+    serde_json::from_str(config)
+        .map_err(|error| NodeError::incompatible("setting `config` is not a configuration of this part").caused_by(&error))
+}
+
+/// Names, shapes and a sample of each tensor.
+fn fingerprint(tensors: &[(String, TensorBuf)], config: &str) -> String {
+    const SAMPLE: usize = 1 << 12;
+    let mut hash = Sha256::new();
+    hash.update(config);
+    let mut sorted: Vec<_> = tensors.iter().collect();
+    sorted.sort_by_key(|(name, _)| name);
+    for (name, tensor) in sorted {
+        hash.update(format!("{name} {:?} {}\n", tensor.shape(), tensor.dtype()));
+        let bytes = tensor.as_bytes().unwrap_or_default();
+        hash.update(&bytes[..bytes.len().min(SAMPLE)]);
+        hash.update(&bytes[bytes.len().saturating_sub(SAMPLE)..]);
+    }
+    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_are_not_known_are_refused_by_name() {
+        let refused = |settings: &[(&str, Value)]| {
+            let settings = settings.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
+            import(StateKind::Vae, Vec::new(), settings).unwrap_err().message
+        };
+        assert!(refused(&[("quantisation", "int8".into())]).contains("`quantisation` of a VAE"));
+        assert!(refused(&[]).contains("`config`"));
+        assert!(refused(&[("config", "[]".into())]).contains("configuration"));
+        let config = "{\"block_out_channels\":[32],\"layers_per_block\":1}";
+        assert!(refused(&[("config", config.into())]).contains("missing"));
+    }
+}

@@ -1,0 +1,152 @@
+//! Preview pictures of a run: made from the word as it is, shown by the host, kept in the run's folder.
+
+use std::path::PathBuf;
+
+use image::RgbImage;
+use vocable_engine::CancelToken;
+use vocable_engine::embedding::Embedding;
+use vocable_host_sdk::abi::{HostContext, Level, NodeError, PreviewImage, TensorBuf};
+
+use crate::convert::{bytes_from_pixels, node_error, zeros};
+use crate::encoding::{Library, encode};
+use crate::files::write_atomically;
+use crate::sampling::{Guidance, Sampling, sample};
+use crate::training::Run;
+
+/// What previews show and when.
+#[derive(Clone, Debug)]
+pub(crate) struct PreviewSettings {
+    /// The prompt, with `{}` for the word; empty: no previews.
+    pub(crate) prompt: String,
+    /// Steps between two previews; 0: only at the end.
+    pub(crate) interval: usize,
+    /// Pictures of each preview.
+    pub(crate) count: usize,
+    pub(crate) steps: usize,
+    pub(crate) cfg: f64,
+    /// Words that the prompt may use beside the one that is learned.
+    pub(crate) others: Vec<Embedding>,
+}
+
+impl PreviewSettings {
+    /// The prompt with the word in it.
+    pub(crate) fn prompt_with(&self, word: &str) -> String {
+        let template = if self.prompt.is_empty() { "a photo of {}" } else { &self.prompt };
+        template.replace("[name]", "{}").replace("{}", word)
+    }
+}
+
+/// The previews of a run.
+pub(crate) struct Previews<'a> {
+    run: &'a Run,
+    host: &'a HostContext<'a>,
+    folder: PathBuf,
+}
+
+impl<'a> Previews<'a> {
+    pub(crate) fn new(run: &'a Run, host: &'a HostContext<'a>, folder: PathBuf) -> Self {
+        Self { run, host, folder }
+    }
+
+    pub(crate) fn are_wanted(&self) -> bool {
+        !self.run.previews.prompt.is_empty() && self.run.previews.count > 0
+    }
+
+    /// Makes the pictures of a step, always from the same noise.
+    pub(crate) fn make(&self, word: Embedding, step: usize, cancel: &CancelToken) -> Result<(), NodeError> {
+        self.host.status(&format!("painting the preview of step {step}"));
+        let pictures = self.paint(word, cancel).map_err(node_error)?;
+        for (index, picture) in pictures.iter().enumerate() {
+            let mut png = std::io::Cursor::new(Vec::new());
+            picture
+                .write_to(&mut png, image::ImageFormat::Png)
+                .map_err(|error| NodeError::internal("a preview cannot be encoded").caused_by(&error))?;
+            let name = format!("step-{step:06}-{}.png", index + 1);
+            write_atomically(&self.folder.join(name), png.get_ref())?;
+        }
+        let total = self.run.settings.steps;
+        self.host.progress(step as u64, total as u64, side_by_side(&pictures)?.as_ref());
+        Ok(())
+    }
+
+    fn paint(&self, word: Embedding, cancel: &CancelToken) -> vocable_engine::Result<Vec<RgbImage>> {
+        let Run { model, clip, vae, settings, previews, .. } = self.run;
+        let prompt = previews.prompt_with(&settings.placeholder);
+        let words = previews.others.iter().cloned().chain([word]).collect();
+        let mut library = Library::new(clip, words, Vec::new())?;
+        let mut encoded = |text: &str| -> vocable_engine::Result<_> {
+            Ok(encode(clip, &library.spell(clip, text)?, cancel)?.hidden)
+        };
+        let guidance = Guidance { positive: vec![encoded(&prompt)?], negative: vec![encoded("")?] };
+        // The first picture's size, in whole latents of the UNet.
+        let (height, width) = self.run.pictures.items.first().map_or((512, 512), |item| item.size());
+        let side = |pixels: usize| {
+            let multiple = model.unet.latent_multiple();
+            (pixels / vae.autoencoder.factor() / multiple).max(1) * multiple
+        };
+        let latent = zeros(&[previews.count, model.unet.config().in_channels, side(height), side(width)])?;
+        let request = Sampling {
+            seed: settings.seed,
+            steps: previews.steps,
+            cfg: previews.cfg,
+            sampler: "dpmpp_2m".to_string(),
+            scheduler: "karras".to_string(),
+            denoise: 1.0,
+        };
+        let latents = sample(model, &request, &guidance, &latent, cancel, &mut |_, _| {})?;
+        let pictures = (0..previews.count).map(|index| {
+            let pixels = vae.autoencoder.decode(&latents.narrow(0, index, 1)?, cancel)?;
+            let (width, height, bytes) = bytes_from_pixels(&pixels)?;
+            RgbImage::from_raw(width, height, bytes).ok_or_else(|| vocable_engine::Error::invalid("a preview without pixels"))
+        });
+        pictures.collect()
+    }
+
+    /// All previews of the run, in order of their steps, as one batch: those of the last one's size.
+    pub(crate) fn all(&self) -> Result<Option<TensorBuf>, NodeError> {
+        if !self.are_wanted() {
+            return Ok(None);
+        }
+        let mut files: Vec<PathBuf> = std::fs::read_dir(&self.folder)
+            .map(|dir| dir.flatten().map(|entry| entry.path()).collect())
+            .unwrap_or_default();
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "png"));
+        files.sort();
+        let mut pictures = Vec::new();
+        for file in files {
+            match image::open(&file) {
+                Ok(picture) => pictures.push(picture.into_rgb8()),
+                Err(error) => self.host.log(Level::Warn, &format!("{}: {error}", file.display())),
+            }
+        }
+        let Some((width, height)) = pictures.last().map(RgbImage::dimensions) else { return Ok(None) };
+        pictures.retain(|picture| picture.dimensions() == (width, height));
+        let values = pictures.iter().flat_map(|picture| picture.as_raw()).map(|byte| f32::from(*byte) / 255.0).collect();
+        let image = TensorBuf::from_vec_f32(&[pictures.len(), height as usize, width as usize, 3], values)?;
+        Ok(Some(image))
+    }
+}
+
+/// The pictures in one row.
+fn side_by_side(pictures: &[RgbImage]) -> Result<Option<PreviewImage>, NodeError> {
+    let Some((width, height)) = pictures.first().map(RgbImage::dimensions) else { return Ok(None) };
+    let mut row = RgbImage::new(width * pictures.len() as u32, height);
+    for (index, picture) in pictures.iter().enumerate() {
+        image::imageops::replace(&mut row, picture, i64::from(width) * index as i64, 0);
+    }
+    PreviewImage::new(row.width(), row.height(), row.into_raw()).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_stand_in_a_row() {
+        let pictures = [RgbImage::from_pixel(2, 1, image::Rgb([9; 3])), RgbImage::new(2, 1)];
+        let row = side_by_side(&pictures).unwrap().unwrap();
+        assert_eq!((row.width(), row.height()), (4, 1));
+        assert_eq!(row.rgb(), [9, 9, 9, 9, 9, 9, 0, 0, 0, 0, 0, 0]);
+        assert!(side_by_side(&[]).unwrap().is_none());
+    }
+}

@@ -1,0 +1,4 @@
+//! Integration tests: the engine against PyTorch's numbers, the real libraries through the real loader, the command line.
+
+mod golden;
+mod support;
