@@ -222,7 +222,8 @@ pub(crate) fn embeddings_from(inputs: &Inputs, name: &str) -> Result<Vec<Embeddi
     let read = |entry: &Value| {
         let (word, map) = entry.get("name").and_then(Value::as_str).zip(entry.as_map()).ok_or_else(wrong)?;
         let tensors = map.iter().filter_map(|(key, value)| Some((key.clone(), value.as_tensor()?)));
-        let vectors = tensors.map(|(key, tensor)| Ok((key, tensor_from(tensor)?))).collect::<Result<_, NodeError>>()?;
+        let vectors =
+            tensors.map(|(key, tensor)| Ok((key, tensor_from(tensor)?))).collect::<Result<_, NodeError>>()?;
         let metadata = map.get("metadata").and_then(Value::as_map).into_iter().flatten();
         let metadata = metadata.map(|(key, value)| {
             let text = value.as_str().map_or_else(|| value.to_json().to_string(), str::to_string);
@@ -346,7 +347,10 @@ mod tests {
     fn learned_words_come_back_and_are_plain_values() {
         let words = [crate::learning::tests::word("<a>", 2, 8)];
         let value = embeddings_into(&words).unwrap();
-        assert_eq!(value.as_list().unwrap()[0].get("clip_l").and_then(Value::as_tensor).unwrap().dims(), [2, 8]);
+        assert_eq!(
+            value.as_list().unwrap()[0].get("clip_l").and_then(Value::as_tensor).unwrap().dims(),
+            [2, 8]
+        );
         let back = embeddings_from(&Inputs::new().with("e", value), "e").unwrap();
         assert_eq!((back[0].name.as_str(), back[0].count()), ("<a>", 2));
         assert_eq!(back[0].metadata, words[0].metadata);
@@ -361,7 +365,8 @@ mod tests {
     #[test]
     fn conditioning_options_that_are_not_done_are_refused_by_name() {
         let hidden = tensor_from(&ramp(&[1, 77, 8])).unwrap();
-        let plain = conditioning(&hidden, Some(&hidden.narrow(1, 0, 1).unwrap().squeeze(1).unwrap())).unwrap();
+        let plain =
+            conditioning(&hidden, Some(&hidden.narrow(1, 0, 1).unwrap().squeeze(1).unwrap())).unwrap();
         let inputs = Inputs::new().with("positive", plain.clone()).with("negative", plain.clone());
         let read = guidance(&inputs, "positive", "negative").unwrap();
         assert_eq!((read.positive.len(), read.negative[0].dims()), (1, &[1, 77, 8][..]));

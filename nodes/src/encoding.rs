@@ -7,7 +7,9 @@ use std::time::UNIX_EPOCH;
 use candle_core::{DType, Device, Tensor};
 use vocable_engine::embedding::{Embedding, encoder_for_width, file_stem_for, find_embedding};
 use vocable_engine::ops::{Tape, Traced};
-use vocable_engine::prompt::{FoundEmbedding, PromptToken, TokenizedPrompt, Word, apply_weights, tokenize_prompt};
+use vocable_engine::prompt::{
+    FoundEmbedding, PromptToken, TokenizedPrompt, Word, apply_weights, tokenize_prompt,
+};
 use vocable_engine::{CancelToken, Error, Result};
 
 use crate::handles::Clip;
@@ -85,7 +87,8 @@ impl Library {
 
     /// An error if `text` holds a word in angle brackets that nobody knows: almost surely a learned word that is not linked.
     pub(crate) fn require_brackets(&self, text: &str) -> Result<()> {
-        let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_.-".contains(c));
+        let is_name =
+            |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_.-".contains(c));
         let names = text.split('<').skip(1).filter_map(|rest| rest.split_once('>')).map(|(name, _)| name);
         for name in names.filter(|name| is_name(name)) {
             let word = format!("<{name}>");
@@ -185,7 +188,8 @@ pub(crate) fn files_stamp(folders: &[PathBuf], text: &str) -> String {
 /// Size and time of a file.
 pub(crate) fn file_stamp(path: &std::path::Path) -> String {
     let Ok(metadata) = std::fs::metadata(path) else { return String::new() };
-    let time = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    let time =
+        metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
     format!("{}@{}", metadata.len(), time.as_nanos())
 }
 

@@ -19,7 +19,12 @@ fn home() -> (Home, [Value; 3]) {
     (home, parts)
 }
 
-fn prompt(home: &Home, clip: &Value, text: &str, words: Option<&Value>) -> Result<(Value, String), NodeError> {
+fn prompt(
+    home: &Home,
+    clip: &Value,
+    text: &str,
+    words: Option<&Value>,
+) -> Result<(Value, String), NodeError> {
     let inputs = Inputs::new().with("clip", clip.clone()).with("text", text);
     let inputs = words.iter().fold(inputs, |inputs, words| inputs.with("embeddings", (*words).clone()));
     let results = home.run(&EncodePrompt, inputs)?.results;
@@ -39,12 +44,14 @@ fn concept(home: &Home) -> Value {
     if !folder.exists() {
         std::fs::create_dir(&folder).unwrap();
         for shade in 0..3u8 {
-            let picture = image::RgbImage::from_fn(40, 32, |x, y| image::Rgb([x as u8 * 6, y as u8 * 7, shade * 80]));
+            let picture =
+                image::RgbImage::from_fn(40, 32, |x, y| image::Rgb([x as u8 * 6, y as u8 * 7, shade * 80]));
             picture.save(folder.join(format!("{shade}.png"))).unwrap();
         }
         std::fs::write(folder.join("broken.png"), b"no picture").unwrap();
     }
-    let inputs = Inputs::new().with("folder", vec![Value::from("zorvo")]).with("resolution", vec![Value::Int(32)]);
+    let inputs =
+        Inputs::new().with("folder", vec![Value::from("zorvo")]).with("resolution", vec![Value::Int(32)]);
     let outputs = home.run(&LoadConceptImages, inputs).unwrap();
     assert_eq!(outputs.results[1].as_tensor().unwrap().dims(), [3, 32, 32, 3]);
     assert_eq!(outputs.results[2].as_int(), Some(3));
@@ -73,7 +80,11 @@ fn training(parts: &[Value; 3], concept: Value) -> Inputs {
 fn a_prompt_becomes_pictures() {
     let (home, [model, clip, vae]) = home();
     let positive = prompt(&home, &clip, "a (photo:1.2) of a cat", None).unwrap().0;
-    let negative = home.run(&ClipTextEncode, Inputs::new().with("clip", clip).with("text", "")).unwrap().results.remove(0);
+    let negative = home
+        .run(&ClipTextEncode, Inputs::new().with("clip", clip).with("text", ""))
+        .unwrap()
+        .results
+        .remove(0);
     let inputs = Inputs::new().with("width", 64).with("height", 64).with("batch_size", 2);
     let latent = home.run(&EmptyLatentImage, inputs).unwrap().results.remove(0);
     let sample = |cfg: f64, sampler: &str, latent: &Value, denoise: f64| {
@@ -178,6 +189,13 @@ fn a_word_is_learned_stopped_and_gone_on_with() {
     assert_eq!(numbers(&again.results[2]), numbers(&whole.results[2]));
     assert!(before.elapsed().as_secs() < 20);
 
+    // Other previews of a finished run are made without training.
+    let inputs = training(&parts, concept.clone()).with("preview_count", 1);
+    let other = home.run(&TrainTextualInversion, inputs).unwrap();
+    assert_eq!(other.results[2].as_tensor().unwrap().dims(), [1, 32, 32, 3]);
+    let silent = training(&parts, concept.clone()).with("preview_prompt", "");
+    assert!(home.run(&TrainTextualInversion, silent).unwrap().results[2].is_none());
+
     // In another home the run is stopped after three steps, and then goes on.
     let other = Home::new();
     let stopping = StoppingHost::new(&other.host, "step 3 of 6");
@@ -188,6 +206,7 @@ fn a_word_is_learned_stopped_and_gone_on_with() {
     assert!(error.help.contains("kept in"), "{error}");
     let resumed = other.run(&TrainTextualInversion, training(&parts, concept)).unwrap();
     assert_eq!(word(&resumed.results[0]), word(&whole.results[0]));
+    assert_eq!(numbers(&resumed.results[2]), numbers(&whole.results[2]));
 
     // The word is saved and used.
     let saved = home.run(&SaveEmbedding, Inputs::new().with("embedding", whole.results[0].clone())).unwrap();
@@ -222,14 +241,20 @@ fn a_host_can_hand_in_the_weights() {
     let part = |name: &str, file: &str| {
         let file = tiny.join(name).join(file);
         let tensors = candle_core::safetensors::load(file, &candle_core::Device::Cpu).unwrap();
-        let tensors = tensors.iter().map(|(name, tensor)| (name.clone(), crate::convert::tensor_into(tensor).unwrap()));
+        let tensors =
+            tensors.iter().map(|(name, tensor)| (name.clone(), crate::convert::tensor_into(tensor).unwrap()));
         let config = std::fs::read_to_string(tiny.join(name).join("config.json")).unwrap();
-        (tensors.collect::<Vec<(String, TensorBuf)>>(), BTreeMap::from([("config".to_string(), Value::from(config))]))
+        (
+            tensors.collect::<Vec<(String, TensorBuf)>>(),
+            BTreeMap::from([("config".to_string(), Value::from(config))]),
+        )
     };
     let (tensors, settings) = part("vae", "diffusion_pytorch_model.safetensors");
     let vae = crate::Vocable.import_state_dict(StateKind::Vae, tensors, settings).unwrap();
     let (home, [_, clip, loaded]) = home();
-    let image = TensorBuf::from_vec_f32(&[1, 32, 32, 3], (0..32 * 32 * 3).map(|i| (i % 97) as f32 / 97.0).collect()).unwrap();
+    let image =
+        TensorBuf::from_vec_f32(&[1, 32, 32, 3], (0..32 * 32 * 3).map(|i| (i % 97) as f32 / 97.0).collect())
+            .unwrap();
     let latents = |vae: Value| {
         let inputs = Inputs::new().with("pixels", image.clone()).with("vae", vae);
         numbers(home.run(&VaeEncode, inputs).unwrap().results[0].get("samples").unwrap())

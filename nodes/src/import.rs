@@ -47,14 +47,22 @@ pub(crate) fn import(
     settings: BTreeMap<String, Value>,
 ) -> Result<Value, NodeError> {
     for (name, value) in &settings {
-        if !COMMON.contains(&name.as_str()) && !own_settings(kind).contains(&name.as_str()) && !value.is_none() {
-            return Err(NodeError::incompatible(format!("setting `{name}` of a {kind} is not known ({})", value.describe()))
-                .help("Give the model's file instead, or a model without this setting."));
+        if !COMMON.contains(&name.as_str())
+            && !own_settings(kind).contains(&name.as_str())
+            && !value.is_none()
+        {
+            return Err(NodeError::incompatible(format!(
+                "setting `{name}` of a {kind} is not known ({})",
+                value.describe()
+            ))
+            .help("Give the model's file instead, or a model without this setting."));
         }
     }
     let text = |name: &str| settings.get(name).and_then(Value::as_str);
     let needed = |name: &str| {
-        text(name).ok_or_else(|| NodeError::invalid_input(format!("the text setting `{name}` of the {kind} is missing")))
+        text(name).ok_or_else(|| {
+            NodeError::invalid_input(format!("the text setting `{name}` of the {kind} is missing"))
+        })
     };
     let config = needed("config")?;
     let precision = precision(text("precision").unwrap_or("f32"))?;
@@ -81,7 +89,8 @@ pub(crate) fn import(
             let last = settings.get("stop_at_clip_layer").and_then(Value::as_int).unwrap_or(-1);
             let last = i64::try_from(last).unwrap_or(i64::MIN);
             let skip = skipped_layers(last, encoder.config().num_hidden_layers);
-            Ok(Clip { encoder: Arc::new(encoder), tokenizer: Arc::new(tokenizer), skip, fingerprint }.into_value())
+            Ok(Clip { encoder: Arc::new(encoder), tokenizer: Arc::new(tokenizer), skip, fingerprint }
+                .into_value())
         }
         StateKind::Vae => {
             let autoencoder = AutoencoderKL::new(&read(config)?, &weights).map_err(node_error)?;
@@ -91,8 +100,9 @@ pub(crate) fn import(
 }
 
 fn read<T: DeserializeOwned>(config: &str) -> Result<T, NodeError> {
-    serde_json::from_str(config)
-        .map_err(|error| NodeError::incompatible("setting `config` is not a configuration of this part").caused_by(&error))
+    serde_json::from_str(config).map_err(|error| {
+        NodeError::incompatible("setting `config` is not a configuration of this part").caused_by(&error)
+    })
 }
 
 /// Names, shapes and a sample of each tensor.

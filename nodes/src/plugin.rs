@@ -12,8 +12,9 @@ pub struct Vocable;
 
 impl Plugin for Vocable {
     fn info(&self) -> PluginInfo {
-        PluginInfo::new("vocable", env!("CARGO_PKG_VERSION"))
-            .description("Teaches a frozen text-to-image model a new word from a handful of pictures, and paints with it.")
+        PluginInfo::new("vocable", env!("CARGO_PKG_VERSION")).description(
+            "Teaches a frozen text-to-image model a new word from a handful of pictures, and paints with it.",
+        )
     }
 
     fn nodes(&self) -> Vec<Arc<dyn Node>> {

@@ -1,8 +1,9 @@
 //! Preview pictures of a run: made from the word as it is, shown by the host, kept in the run's folder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use image::RgbImage;
+use sha2::{Digest, Sha256};
 use vocable_engine::CancelToken;
 use vocable_engine::embedding::Embedding;
 use vocable_host_sdk::abi::{HostContext, Level, NodeError, PreviewImage, TensorBuf};
@@ -44,8 +45,18 @@ pub(crate) struct Previews<'a> {
 }
 
 impl<'a> Previews<'a> {
-    pub(crate) fn new(run: &'a Run, host: &'a HostContext<'a>, folder: PathBuf) -> Self {
-        Self { run, host, folder }
+    /// Previews of other settings have another folder, so that none are mixed up when a run goes on with another prompt.
+    pub(crate) fn new(run: &'a Run, host: &'a HostContext<'a>, place: &Path) -> Self {
+        let PreviewSettings { prompt, interval: _, count, steps, cfg, others } = &run.previews;
+        let others: Vec<&str> = others.iter().map(|word| word.name.as_str()).collect();
+        let hash = Sha256::digest(format!("{prompt}\n{count} {steps} {cfg}\n{others:?}"));
+        let key: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        Self { run, host, folder: place.join(format!("previews-{key}")) }
+    }
+
+    /// Whether those of a step are there.
+    pub(crate) fn exist(&self, step: usize) -> bool {
+        self.folder.join(file_name(step, 0)).is_file()
     }
 
     pub(crate) fn are_wanted(&self) -> bool {
@@ -61,8 +72,7 @@ impl<'a> Previews<'a> {
             picture
                 .write_to(&mut png, image::ImageFormat::Png)
                 .map_err(|error| NodeError::internal("a preview cannot be encoded").caused_by(&error))?;
-            let name = format!("step-{step:06}-{}.png", index + 1);
-            write_atomically(&self.folder.join(name), png.get_ref())?;
+            write_atomically(&self.folder.join(file_name(step, index)), png.get_ref())?;
         }
         let total = self.run.settings.steps;
         self.host.progress(step as u64, total as u64, side_by_side(&pictures)?.as_ref());
@@ -97,7 +107,8 @@ impl<'a> Previews<'a> {
         let pictures = (0..previews.count).map(|index| {
             let pixels = vae.autoencoder.decode(&latents.narrow(0, index, 1)?, cancel)?;
             let (width, height, bytes) = bytes_from_pixels(&pixels)?;
-            RgbImage::from_raw(width, height, bytes).ok_or_else(|| vocable_engine::Error::invalid("a preview without pixels"))
+            RgbImage::from_raw(width, height, bytes)
+                .ok_or_else(|| vocable_engine::Error::invalid("a preview without pixels"))
         });
         pictures.collect()
     }
@@ -121,10 +132,18 @@ impl<'a> Previews<'a> {
         }
         let Some((width, height)) = pictures.last().map(RgbImage::dimensions) else { return Ok(None) };
         pictures.retain(|picture| picture.dimensions() == (width, height));
-        let values = pictures.iter().flat_map(|picture| picture.as_raw()).map(|byte| f32::from(*byte) / 255.0).collect();
+        let values = pictures
+            .iter()
+            .flat_map(|picture| picture.as_raw())
+            .map(|byte| f32::from(*byte) / 255.0)
+            .collect();
         let image = TensorBuf::from_vec_f32(&[pictures.len(), height as usize, width as usize, 3], values)?;
         Ok(Some(image))
     }
+}
+
+fn file_name(step: usize, index: usize) -> String {
+    format!("step-{step:06}-{:02}.png", index + 1)
 }
 
 /// The pictures in one row.

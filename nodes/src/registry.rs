@@ -56,7 +56,10 @@ mod tests {
                 assert!(input.tooltip.ends_with('.'), "{place}: {:?}", input.tooltip);
                 let widget = matches!(input.type_name.as_str(), "INT" | "FLOAT" | "BOOLEAN");
                 assert!(!widget || input.default.is_some(), "{place} has no default");
-                assert!(input.presence != Presence::Required || !input.advanced || input.default.is_some(), "{place}");
+                assert!(
+                    input.presence != Presence::Required || !input.advanced || input.default.is_some(),
+                    "{place}"
+                );
             }
             for output in &spec.outputs {
                 assert!(output.tooltip.ends_with('.') && !output.name.is_empty(), "{}", spec.id);
@@ -80,7 +83,15 @@ mod tests {
             (
                 "KSampler",
                 &[
-                    "model", "seed", "steps", "cfg", "sampler_name", "scheduler", "positive", "negative", "latent_image",
+                    "model",
+                    "seed",
+                    "steps",
+                    "cfg",
+                    "sampler_name",
+                    "scheduler",
+                    "positive",
+                    "negative",
+                    "latent_image",
                     "denoise",
                 ],
             ),

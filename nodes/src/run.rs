@@ -64,7 +64,9 @@ fn pool(threads: usize) -> Result<Arc<ThreadPool>, NodeError> {
         .num_threads(threads)
         .thread_name(|index| format!("vocable-{index}"))
         .build()
-        .map_err(|error| NodeError::internal(format!("{threads} threads cannot be started")).caused_by(&error))?;
+        .map_err(|error| {
+            NodeError::internal(format!("{threads} threads cannot be started")).caused_by(&error)
+        })?;
     let pool = Arc::new(pool);
     *kept = Some(pool.clone());
     Ok(pool)
@@ -101,12 +103,18 @@ pub(crate) fn open_device(name: &str) -> Result<Device, NodeError> {
         "cpu" => Ok(Device::Cpu),
         "auto" => Ok(Device::new_cuda(0).unwrap_or(Device::Cpu)),
         "cuda" => Device::new_cuda(0).map_err(|error| {
-            let why = if cfg!(feature = "cuda") { "no usable GPU was found" } else { "this build has no GPU support" };
+            let why = if cfg!(feature = "cuda") {
+                "no usable GPU was found"
+            } else {
+                "this build has no GPU support"
+            };
             NodeError::incompatible(format!("device `cuda` is not there: {why}"))
                 .help("Choose the device `cpu` or `auto`, or use a build with the feature `cuda`.")
                 .caused_by(&error)
         }),
-        other => Err(NodeError::invalid_input(format!("device `{other}` is not one of {}", DEVICES.join(", ")))),
+        other => {
+            Err(NodeError::invalid_input(format!("device `{other}` is not one of {}", DEVICES.join(", "))))
+        }
     }
 }
 
@@ -119,7 +127,10 @@ pub(crate) fn precision(name: &str) -> Result<Precision, NodeError> {
         "f32" => Ok(Precision::F32),
         "bf16" => Ok(Precision::Bf16),
         "f16" => Ok(Precision::F16),
-        other => Err(NodeError::invalid_input(format!("precision `{other}` is not one of {}", PRECISIONS.join(", ")))),
+        other => Err(NodeError::invalid_input(format!(
+            "precision `{other}` is not one of {}",
+            PRECISIONS.join(", ")
+        ))),
     }
 }
 
@@ -154,7 +165,9 @@ mod tests {
         let threads = with_cancel(&context, |_| Ok(rayon::current_num_threads())).unwrap();
         assert_eq!(threads, context.threads());
         let panicked = std::panic::catch_unwind(|| {
-            with_cancel(&HostContext::new(&SilentHost::default()), |_| -> vocable_engine::Result<()> { panic!("oh") })
+            with_cancel(&HostContext::new(&SilentHost::default()), |_| -> vocable_engine::Result<()> {
+                panic!("oh")
+            })
         });
         assert!(panicked.is_err());
     }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use vocable_host_sdk::abi::{Folders, Host, HostContext, Inputs, Level, Node, NodeError, Outputs, PreviewImage, SilentHost};
+use vocable_host_sdk::abi::{
+    Folders, Host, HostContext, Inputs, Level, Node, NodeError, Outputs, PreviewImage, SilentHost,
+};
 
 /// A host whose user wants to stop after a while.
 pub(crate) struct ImpatientHost {

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use vocable_engine::CancelToken;
 use vocable_engine::concept::Concept;
 use vocable_engine::embedding::{Embedding, encoder_for_width, file_stem_for};
-use vocable_engine::training::{LatentCache, RunFolder, StepReport, Trainer, TrainingModels, TrainingSettings};
-use vocable_engine::CancelToken;
+use vocable_engine::training::{
+    LatentCache, RunFolder, StepReport, Trainer, TrainingModels, TrainingSettings,
+};
 use vocable_host_sdk::abi::{HostContext, Level, NodeError, TensorBuf, folder};
 
 use crate::convert::node_error;
@@ -78,7 +80,8 @@ fn prepare(run: &Run, host: &HostContext<'_>, cancel: &CancelToken) -> Result<Tr
     let has_twins = run.pictures.items.iter().any(|item| item.name.ends_with("(mirrored)"));
     let mirror = run.settings.flip && !has_twins;
     let progress = |done: usize, total: usize| host.progress(done as u64, total as u64, None);
-    let latents = LatentCache::new(&run.vae.autoencoder, &run.pictures, mirror, cancel, progress).map_err(node_error)?;
+    let latents = LatentCache::new(&run.vae.autoencoder, &run.pictures, mirror, cancel, progress)
+        .map_err(node_error)?;
     let models = TrainingModels {
         unet: run.model.unet.clone(),
         text_encoder: run.clip.encoder.clone(),
@@ -106,7 +109,7 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     fn new(run: &'a Run, host: &'a HostContext<'a>, place: &'a RunFolder) -> Self {
-        let previews = Previews::new(run, host, place.path().join("previews"));
+        let previews = Previews::new(run, host, place.path());
         let start = Instant::now();
         Self { run, host, place, previews, start, steps_here: 0, shown: None, smooth_loss: None }
     }
@@ -114,7 +117,11 @@ impl<'a> Session<'a> {
     /// The values that the run has, and where it stands.
     fn announce(&self, trainer: &Trainer, resumed: bool) {
         let settings = &self.run.settings;
-        let vectors = if settings.num_vectors == 1 { "1 vector".to_string() } else { format!("{} vectors", settings.num_vectors) };
+        let vectors = if settings.num_vectors == 1 {
+            "1 vector".to_string()
+        } else {
+            format!("{} vectors", settings.num_vectors)
+        };
         self.host.log(
             Level::Info,
             &format!(
@@ -135,15 +142,19 @@ impl<'a> Session<'a> {
         if resumed {
             let (done, total) = (trainer.step_count(), settings.steps);
             let what = if trainer.is_finished() { "was finished before" } else { "goes on" };
-            self.host.log(Level::Info, &format!("the run {what} at step {done} of {total}: {}", self.place.path().display()));
+            self.host.log(
+                Level::Info,
+                &format!("the run {what} at step {done} of {total}: {}", self.place.path().display()),
+            );
         }
     }
 
     fn go(&mut self, trainer: &mut Trainer, cancel: &CancelToken) -> Result<(), NodeError> {
-        if trainer.is_finished() {
-            return Ok(());
+        // A finished run may be asked for other previews than it was trained with.
+        let lacks_previews = trainer.is_finished() && !self.previews.exist(trainer.step_count());
+        if trainer.step_count() == 0 || lacks_previews {
+            self.preview(trainer, cancel)?;
         }
-        self.preview(trainer, cancel)?;
         self.start = Instant::now();
         while !trainer.is_finished() {
             let report = trainer.step(cancel).map_err(node_error)?;
@@ -170,7 +181,8 @@ impl<'a> Session<'a> {
         let smooth = if report.loss.is_finite() { 0.95 * before + 0.05 * report.loss } else { before };
         self.smooth_loss = Some(smooth);
         let due = self.shown.is_none_or(|shown| shown.elapsed() >= STATUS_INTERVAL);
-        let logged = report.step == 1 || report.step == total || is_due(report.step, total.div_ceil(LOG_LINES));
+        let logged =
+            report.step == 1 || report.step == total || is_due(report.step, total.div_ceil(LOG_LINES));
         self.host.progress(report.step as u64, total as u64, None);
         if !due && !logged {
             return;
@@ -205,7 +217,10 @@ impl<'a> Session<'a> {
 
     /// The word as it is now.
     fn embedding(&self, trainer: &Trainer) -> Result<Embedding, NodeError> {
-        let vectors = trainer.vectors().and_then(|vectors| Ok(vectors.to_device(&candle_core::Device::Cpu)?)).map_err(node_error)?;
+        let vectors = trainer
+            .vectors()
+            .and_then(|vectors| Ok(vectors.to_device(&candle_core::Device::Cpu)?))
+            .map_err(node_error)?;
         let settings = &self.run.settings;
         let metadata = BTreeMap::from([
             ("trained_with".to_string(), format!("vocable {}", env!("CARGO_PKG_VERSION"))),
@@ -220,7 +235,8 @@ impl<'a> Session<'a> {
             ("pictures".to_string(), self.run.pictures.items.len().to_string()),
         ]);
         let encoder = encoder_for_width(self.run.clip.encoder.config().hidden_size).to_string();
-        Embedding::new(&settings.placeholder, BTreeMap::from([(encoder, vectors)]), metadata).map_err(node_error)
+        Embedding::new(&settings.placeholder, BTreeMap::from([(encoder, vectors)]), metadata)
+            .map_err(node_error)
     }
 
     /// Writes the run's state, and the word as a file of its own.
@@ -239,7 +255,11 @@ impl<'a> Session<'a> {
         }
         match self.save(trainer) {
             Ok(path) => {
-                let kept = format!("the vectors after {} steps are kept in {}", trainer.step_count(), path.display());
+                let kept = format!(
+                    "the vectors after {} steps are kept in {}",
+                    trainer.step_count(),
+                    path.display()
+                );
                 self.host.log(Level::Info, &kept);
                 let help = format!("{} {kept}; the same graph goes on from there.", error.help);
                 error.help(help.trim())

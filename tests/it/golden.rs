@@ -44,7 +44,10 @@ fn text_encoder() {
     assert!(relative(&out.pooled.unwrap(), &goldens.get("text.pooled")) < FORWARD);
     let out = text.forward(&Tape::default(), &ids, 1, &no_vectors(), 1, eos).unwrap();
     assert!(relative(out.hidden.value(), &goldens.get("text.hidden_skip1")) < FORWARD);
-    assert!(relative(&out.pooled.unwrap(), &goldens.get("text.pooled")) < FORWARD, "pooled is always of the last layer");
+    assert!(
+        relative(&out.pooled.unwrap(), &goldens.get("text.pooled")) < FORWARD,
+        "pooled is always of the last layer"
+    );
 }
 
 #[test]
@@ -99,8 +102,13 @@ fn micro_batch(goldens: &Goldens, step: usize) -> MicroBatch {
 #[test]
 fn gradient_of_the_vectors() {
     let goldens = Goldens::open("tiny.safetensors");
-    let (loss, gradient) =
-        loss_and_gradient(&models(), &goldens.get("train.start"), &micro_batch(&goldens, 0), &CancelToken::new()).unwrap();
+    let (loss, gradient) = loss_and_gradient(
+        &models(),
+        &goldens.get("train.start"),
+        &micro_batch(&goldens, 0),
+        &CancelToken::new(),
+    )
+    .unwrap();
     let wanted: Vec<f32> = goldens.get("train.losses").to_vec1().unwrap();
     assert!((loss / f64::from(wanted[0]) - 1.0).abs() < 1e-5);
     let error = relative(&gradient, &goldens.get("train.gradient"));
@@ -112,7 +120,8 @@ fn a_weight_of_one_changes_nothing() {
     let goldens = Goldens::open("tiny.safetensors");
     let mut batch = micro_batch(&goldens, 0);
     batch.weight = Some(Tensor::ones((2, 1, 8, 8), DType::F32, &Device::Cpu).unwrap());
-    let (_, gradient) = loss_and_gradient(&models(), &goldens.get("train.start"), &batch, &CancelToken::new()).unwrap();
+    let (_, gradient) =
+        loss_and_gradient(&models(), &goldens.get("train.start"), &batch, &CancelToken::new()).unwrap();
     assert!(relative(&gradient, &goldens.get("train.gradient")) < 1e-4);
 }
 
@@ -127,7 +136,8 @@ fn trajectory_of_torchs_adamw() {
     let mut adam = AdamW::new(AdamWConfig::default(), vectors.len());
     for step in 0..20 {
         let matrix = Tensor::from_slice(&vectors, (2, 32), &Device::Cpu).unwrap();
-        let (_, gradient) = loss_and_gradient(&models, &matrix, &micro_batch(&goldens, step), &cancel).unwrap();
+        let (_, gradient) =
+            loss_and_gradient(&models, &matrix, &micro_batch(&goldens, step), &cancel).unwrap();
         adam.step(&mut vectors, &gradient.flatten_all().unwrap().to_vec1::<f32>().unwrap(), 2e-3);
         let found = Tensor::from_slice(&vectors, (2, 32), &Device::Cpu).unwrap();
         let wanted = goldens.get("train.trajectory").get(step).unwrap();

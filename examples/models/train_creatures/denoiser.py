@@ -45,7 +45,8 @@ class Trainer:
         self.path = os.path.join(work, "denoiser.pt")
         self.scale, self.spent, self.step, self.samples = scale, 0., 0, 0
         self.unet, self.text = new_unet().to(memory_format=torch.channels_last), new_text(tok)
-        self.params = [*self.unet.parameters(), *self.text.parameters()]
+        self.params = list(self.unet.parameters())
+        self.taught = False                                      # has the text encoder had its first lessons?
         self.opt = torch.optim.AdamW(self.params, lr=1e-3, weight_decay=0, betas=(.9, .99))
         self.average = [p.detach().clone() for p in self.params]
         self.alphas = scheduler().alphas_cumprod
@@ -54,12 +55,14 @@ class Trainer:
             self.unet.load_state_dict(s["unet"])
             self.text.load_state_dict(s["text"])
             self.opt.load_state_dict(s["opt"])
+            self.taught = s["taught"]
             self.average, self.spent, self.step, self.samples = s["average"], s["spent"], s["step"], s["samples"]
         torch.manual_seed(1000 * parallel.rank() + self.step)
 
     def save(self):
         torch.save(dict(unet=self.unet.state_dict(), text=self.text.state_dict(), opt=self.opt.state_dict(),
-                        average=self.average, spent=self.spent, step=self.step, samples=self.samples), self.path + ".new")
+                        average=self.average, spent=self.spent, step=self.step, samples=self.samples,
+                        taught=self.taught), self.path + ".new")
         os.replace(self.path + ".new", self.path)
 
     def averaged(self):
@@ -82,7 +85,9 @@ class Trainer:
         a = self.alphas[t].view(-1, 1, 1, 1)
         noise = torch.randn_like(z)
         noisy, target = a.sqrt() * z + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * z
-        out = self.unet(noisy.contiguous(memory_format=torch.channels_last), t, self.text(ids)[0]).sample
+        with torch.no_grad():                                    # the text encoder has learnt before, see words.py
+            hidden = self.text(ids)[0]
+        out = self.unet(noisy.contiguous(memory_format=torch.channels_last), t, hidden).sample
         return F.mse_loss(out, target)
 
     def run(self, data, minutes, log, every=None, peak=1.2e-3):

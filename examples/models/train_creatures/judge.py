@@ -20,7 +20,7 @@ HEADS = {"silhouette": world.SILHOUETTES, "body": world.COLOUR_NAMES, "second": 
          "texture": world.TEXTURES, "style": world.STYLES, "background": world.COLOUR_NAMES}
 CONVS = [(3, 32, 1), (32, 48, 2), (48, 64, 2), (64, 24, 1)]      # in, out, stride; 3x3, padding 1, ReLU after each
 FEATURES, HIDDEN = 24 * 6 * 6, 96
-POOL = 24000                                     # pictures drawn once for training
+POOL = 12000                                     # pictures drawn once for training
 
 
 class Judge(nn.Module):

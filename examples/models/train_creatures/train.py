@@ -15,6 +15,7 @@ def options():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--minutes", type=float, default=75, help="training time of UNet and text encoder")
     p.add_argument("--vae-minutes", type=float, default=12)
+    p.add_argument("--word-minutes", type=float, default=4, help="first lessons of the text encoder")
     p.add_argument("--decoder-minutes", type=float, default=6, help="training of the decoder alone, after the VAE's")
     p.add_argument("--judge-minutes", type=float, default=5)
     p.add_argument("--pictures", type=int, default=20000, help="captioned pictures drawn for training")
@@ -92,6 +93,22 @@ def denoiser_stage(a):
         export_stage(a, trainer, vae_and_scale)
 
 
+def word_stage(a):
+    import denoiser
+    import parallel
+    import vae
+    import words
+    import world
+    tok, names = tokenizer_of(a), world.species()
+    trainer = denoiser.Trainer(a.work, tok, vae.train(a.work, 0, names, log)[1], a.seed)
+    if not trainer.taught:
+        words.begin(trainer.text, tok, names)
+        words.teach(trainer.text, tok, names, a.word_minutes, log)
+        trainer.taught = True
+        if not parallel.rank():
+            trainer.save()
+
+
 def judge_stage(a):
     import judge
     judge.export(judge.train(a.work, a.judge_minutes, log), a.judge, log)
@@ -110,6 +127,7 @@ def main():
     parallel.run(latent_stage, (a,), a.processes)
     parallel.run(decoder_stage, (a,), a.processes)
     parallel.run(judge_stage, (a,), 1)
+    parallel.run(word_stage, (a,), a.processes)
     parallel.run(denoiser_stage, (a,), a.processes)
 
 

@@ -10,7 +10,7 @@ use candle_core::{D, Device, Tensor};
 use serde::Deserialize;
 
 /// What can go wrong here is a damaged file in the repository; the text says which.
-pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 #[derive(Deserialize)]
 struct Description {
@@ -37,14 +37,14 @@ struct Head {
 }
 
 /// The judge.
-pub struct Judge {
+pub(crate) struct Judge {
     description: Description,
     weights: HashMap<String, Tensor>,
 }
 
 impl Judge {
     /// Read `judge.json` and `judge.safetensors` from `folder`.
-    pub fn open(folder: &Path) -> Result<Self> {
+    pub(crate) fn open(folder: &Path) -> Result<Self> {
         let description = serde_json::from_str(&fs::read_to_string(folder.join("judge.json"))?)?;
         let weights = candle_core::safetensors::load(folder.join("judge.safetensors"), &Device::Cpu)?;
         let weights = weights
@@ -55,7 +55,7 @@ impl Judge {
     }
 
     /// What the judge sees in each of `pictures [B, 3, 96, 96]` in −1..1: attribute → class.
-    pub fn look(&self, pictures: &Tensor) -> Result<Vec<HashMap<String, String>>> {
+    pub(crate) fn look(&self, pictures: &Tensor) -> Result<Vec<HashMap<String, String>>> {
         let mut x = pictures.clone();
         for layer in &self.description.layers {
             x = match layer {

@@ -21,7 +21,9 @@ use clap::Parser;
 use serde_json::{Value, json};
 use vocable_engine::CancelToken;
 use vocable_engine::concept::{Concept, ConceptOptions, OBJECT_TEMPLATES, STYLE_TEMPLATES};
-use vocable_engine::training::{Choices, LatentCache, LearningRateSchedule, NormControl, Preset, Trainer, vocabulary_norm};
+use vocable_engine::training::{
+    Choices, LatentCache, LearningRateSchedule, NormControl, Preset, Trainer, vocabulary_norm,
+};
 
 use judge::{Judge, Result};
 use painter::Painter;
@@ -103,15 +105,25 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let painter = Painter::open(&arguments.model, arguments.cfg, arguments.sampling_steps)?;
     let judge = Judge::open(&arguments.judge)?;
-    let truths: Value = serde_json::from_str(&std::fs::read_to_string(arguments.concepts.join("concepts.json"))?)?;
+    let truths: Value =
+        serde_json::from_str(&std::fs::read_to_string(arguments.concepts.join("concepts.json"))?)?;
     let truths = truths.as_object().ok_or("concepts.json is no object")?;
     std::fs::create_dir_all(&arguments.output)?;
     let n = arguments.pictures;
 
-    let nothing = Tensor::zeros((0, painter.models.text_encoder.config().hidden_size), candle_core::DType::F32, &Device::Cpu)?;
+    let nothing = Tensor::zeros(
+        (0, painter.models.text_encoder.config().hidden_size),
+        candle_core::DType::F32,
+        &Device::Cpu,
+    )?;
     let trained = trained_words(&arguments.model, &painter, &judge, &nothing, n)?;
-    println!("words that the model was trained on: subject {:.2} · background {:.2} · style {:.2}\n", trained.subject, trained.background, trained.style);
-    println!("| preset | concept | seed | seconds | subject before | after | background before | after | style before | after | norm | angle |");
+    println!(
+        "words that the model was trained on: subject {:.2} · background {:.2} · style {:.2}\n",
+        trained.subject, trained.background, trained.style
+    );
+    println!(
+        "| preset | concept | seed | seconds | subject before | after | background before | after | style before | after | norm | angle |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     let mut rows = Vec::new();
     for name in &arguments.presets {
@@ -125,11 +137,19 @@ fn main() -> Result<()> {
                 let run = learn(&arguments, &painter, preset, concept_name, &truth, seed)?;
                 let before = pictures(&painter, &truth, &run.initial, n, seed)?;
                 let after = pictures(&painter, &truth, &run.vectors, n, seed)?;
-                let (before_score, after_score) = (score(&judge, &truth, &before)?, score(&judge, &truth, &after)?);
+                let (before_score, after_score) =
+                    (score(&judge, &truth, &before)?, score(&judge, &truth, &after)?);
                 println!(
                     "| {name} | {concept_name} | {seed} | {:.1} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} |",
-                    run.seconds, before_score.subject, after_score.subject, before_score.background, after_score.background,
-                    before_score.style, after_score.style, run.norm, run.angle
+                    run.seconds,
+                    before_score.subject,
+                    after_score.subject,
+                    before_score.background,
+                    after_score.background,
+                    before_score.style,
+                    after_score.style,
+                    run.norm,
+                    run.angle
                 );
                 if seed == 0 {
                     let file = arguments.output.join(format!("{name}-{concept_name}.png"));
@@ -159,7 +179,14 @@ struct Run {
     angle: f64,
 }
 
-fn learn(arguments: &Arguments, painter: &Painter, preset: Preset, name: &str, truth: &Truth<'_>, seed: u64) -> Result<Run> {
+fn learn(
+    arguments: &Arguments,
+    painter: &Painter,
+    preset: Preset,
+    name: &str,
+    truth: &Truth<'_>,
+    seed: u64,
+) -> Result<Run> {
     let cancel = CancelToken::new();
     let style = truth.kind == "style";
     let options = ConceptOptions { resolution: painter.side(), multiple: 8, ..ConceptOptions::default() };
@@ -188,16 +215,19 @@ fn learn(arguments: &Arguments, painter: &Painter, preset: Preset, name: &str, t
     let mut trainer = Trainer::new(painter.models.clone(), latents, settings)?;
     let (mut norm, mut angle) = (0.0, 0.0);
     if let Some(folder) = &arguments.learned {
-        let file = candle_core::safetensors::load(folder.join(format!("{name}-{seed}.safetensors")), &Device::Cpu)?;
+        let file =
+            candle_core::safetensors::load(folder.join(format!("{name}-{seed}.safetensors")), &Device::Cpu)?;
         let vectors = file.into_values().next().ok_or("the file of learned vectors is empty")?;
-        let concept = Tensor::stack(&concept.items.iter().map(|item| item.pixels.clone()).collect::<Vec<_>>(), 0)?;
+        let concept =
+            Tensor::stack(&concept.items.iter().map(|item| item.pixels.clone()).collect::<Vec<_>>(), 0)?;
         return Ok(Run { initial: trainer.initial_vectors()?, vectors, concept, seconds: 0.0, norm, angle });
     }
     while !trainer.is_finished() {
         let report = trainer.step(&cancel)?;
         (norm, angle) = (report.norm, report.angle);
     }
-    let concept = Tensor::stack(&concept.items.iter().map(|item| item.pixels.clone()).collect::<Vec<_>>(), 0)?;
+    let concept =
+        Tensor::stack(&concept.items.iter().map(|item| item.pixels.clone()).collect::<Vec<_>>(), 0)?;
     Ok(Run {
         initial: trainer.initial_vectors()?,
         vectors: trainer.vectors()?,
@@ -231,9 +261,14 @@ fn pictures(painter: &Painter, truth: &Truth<'_>, vectors: &Tensor, n: usize, se
     let own = [truth.attributes["body"].as_str(), truth.attributes["second"].as_str()];
     let free: Vec<&'static str> = BACKGROUNDS.into_iter().filter(|c| !own.contains(&Some(*c))).collect();
     let wanted: Vec<&'static str> = (0..n).map(|i| free[i % free.len()]).collect();
-    let phrase = if truth.kind == "style" { format!("a creature in the style of {WORD}") } else { format!("a photo of a {WORD}") };
+    let phrase = if truth.kind == "style" {
+        format!("a creature in the style of {WORD}")
+    } else {
+        format!("a photo of a {WORD}")
+    };
     let plain = painter.paint(&vec![phrase.clone(); n], WORD, vectors, 1000 + seed)?;
-    let prompts: Vec<String> = wanted.iter().map(|colour| format!("{phrase} on a {colour} background")).collect();
+    let prompts: Vec<String> =
+        wanted.iter().map(|colour| format!("{phrase} on a {colour} background")).collect();
     let changed = painter.paint(&prompts, WORD, vectors, 2000 + seed)?;
     Ok(Pictures { plain, changed, wanted })
 }
@@ -243,12 +278,20 @@ fn score(judge: &Judge, truth: &Truth<'_>, pictures: &Pictures) -> Result<Score>
     let changed = judge.look(&pictures.changed)?;
     let share = |seen: &[HashMap<String, String>], attribute: &str| {
         let wanted = truth.attributes[attribute].as_str().unwrap_or("none-solid");
-        seen.iter().filter(|seen| seen.get(attribute).is_some_and(|found| found == wanted)).count() as f64 / seen.len() as f64
+        seen.iter().filter(|seen| seen.get(attribute).is_some_and(|found| found == wanted)).count() as f64
+            / seen.len() as f64
     };
     let attributes = subject_attributes(truth.attributes["texture"].as_str());
     let subject = attributes.iter().map(|a| share(&plain, a)).sum::<f64>() / attributes.len() as f64;
-    let right = changed.iter().zip(&pictures.wanted).filter(|(seen, wanted)| seen.get("background").is_some_and(|b| b == *wanted));
-    Ok(Score { subject, background: right.count() as f64 / changed.len() as f64, style: share(&plain, "style") })
+    let right = changed
+        .iter()
+        .zip(&pictures.wanted)
+        .filter(|(seen, wanted)| seen.get("background").is_some_and(|b| b == *wanted));
+    Ok(Score {
+        subject,
+        background: right.count() as f64 / changed.len() as f64,
+        style: share(&plain, "style"),
+    })
 }
 
 /// All four: a plain creature shows its second colour at feet, beak or fins.
@@ -257,7 +300,13 @@ fn subject_attributes(_texture: Option<&str>) -> &'static [&'static str] {
 }
 
 /// The score of nouns from the model's own vocabulary.
-fn trained_words(model: &Path, painter: &Painter, judge: &Judge, nothing: &Tensor, n: usize) -> Result<Score> {
+fn trained_words(
+    model: &Path,
+    painter: &Painter,
+    judge: &Judge,
+    nothing: &Tensor,
+    n: usize,
+) -> Result<Score> {
     let nouns: Value = serde_json::from_str(&std::fs::read_to_string(model.join("nouns.json"))?)?;
     let nouns = nouns["nouns"].as_object().ok_or("nouns.json is no object")?;
     let every = (nouns.len() / 8).max(1);
@@ -268,8 +317,10 @@ fn trained_words(model: &Path, painter: &Painter, judge: &Judge, nothing: &Tenso
         let own = [attributes["body"].as_str(), attributes["second"].as_str()];
         let free: Vec<&'static str> = BACKGROUNDS.into_iter().filter(|c| !own.contains(&Some(*c))).collect();
         let wanted: Vec<&'static str> = (0..n).map(|i| free[i % free.len()]).collect();
-        let plain = painter.paint(&vec![format!("a photo of a {noun}"); n], WORD, nothing, 3000 + i as u64)?;
-        let prompts: Vec<String> = wanted.iter().map(|c| format!("a photo of a {noun} on a {c} background")).collect();
+        let plain =
+            painter.paint(&vec![format!("a photo of a {noun}"); n], WORD, nothing, 3000 + i as u64)?;
+        let prompts: Vec<String> =
+            wanted.iter().map(|c| format!("a photo of a {noun} on a {c} background")).collect();
         let changed = painter.paint(&prompts, WORD, nothing, 4000 + i as u64)?;
         let one = score(judge, &truth, &Pictures { plain, changed, wanted })?;
         let share = 1.0 / chosen.len() as f64;
@@ -281,10 +332,16 @@ fn trained_words(model: &Path, painter: &Painter, judge: &Judge, nothing: &Tenso
 }
 
 fn summary(rows: &[Value], presets: &[String], trained: Score) {
-    println!("\n| preset | runs | seconds | subject before | after | of trained words' | background after | of trained words' | held-out style before | after |");
+    println!(
+        "\n| preset | runs | seconds | subject before | after | of trained words' | background after | of trained words' | held-out style before | after |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|---|");
     for preset in presets {
-        let of = |kind: &str| rows.iter().filter(|row| row["preset"] == preset.as_str() && row["kind"] == kind).collect::<Vec<_>>();
+        let of = |kind: &str| {
+            rows.iter()
+                .filter(|row| row["preset"] == preset.as_str() && row["kind"] == kind)
+                .collect::<Vec<_>>()
+        };
         let mean = |rows: &[&Value], get: &dyn Fn(&Value) -> Option<f64>| {
             rows.iter().filter_map(|row| get(row)).sum::<f64>() / rows.len().max(1) as f64
         };

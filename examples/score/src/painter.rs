@@ -14,23 +14,26 @@ use vocable_engine::training::{PromptIds, TrainingModels};
 use crate::judge::Result;
 
 /// A pipeline, ready to paint.
-pub struct Painter {
-    pub models: TrainingModels,
-    pub vae: Arc<AutoencoderKL>,
+pub(crate) struct Painter {
+    pub(crate) models: TrainingModels,
+    pub(crate) vae: Arc<AutoencoderKL>,
     denoiser: Denoiser,
-    pub cfg: f64,
-    pub steps: usize,
+    pub(crate) cfg: f64,
+    pub(crate) steps: usize,
 }
 
 impl Painter {
-    pub fn open(model: &Path, cfg: f64, steps: usize) -> Result<Self> {
+    pub(crate) fn open(model: &Path, cfg: f64, steps: usize) -> Result<Self> {
         let folder = PipelineFolder::open(model)?;
         let (cancel, device) = (CancelToken::new(), Device::Cpu);
         let unet = folder.unet(&device, Precision::F32, &cancel)?;
         let vae = folder.vae(&device, Precision::F32, &cancel)?;
         let schedule = Arc::new(folder.schedule()?);
-        let denoiser =
-            Denoiser { unet: unet.clone(), schedule: schedule.clone(), scaling_factor: vae.config().scaling_factor };
+        let denoiser = Denoiser {
+            unet: unet.clone(),
+            schedule: schedule.clone(),
+            scaling_factor: vae.config().scaling_factor,
+        };
         let models = TrainingModels {
             unet,
             text_encoder: folder.text_encoder(&device, Precision::F32, &cancel)?,
@@ -42,7 +45,7 @@ impl Painter {
     }
 
     /// The pictures' side in pixels: what the UNet was made for.
-    pub fn side(&self) -> usize {
+    pub(crate) fn side(&self) -> usize {
         12 * self.vae.factor()
     }
 
@@ -67,9 +70,16 @@ impl Painter {
     }
 
     /// One picture for each prompt, `[B, 3, side, side]` in −1..1.
-    pub fn paint(&self, prompts: &[String], word: &str, vectors: &Tensor, seed: u64) -> Result<Tensor> {
+    pub(crate) fn paint(
+        &self,
+        prompts: &[String],
+        word: &str,
+        vectors: &Tensor,
+        seed: u64,
+    ) -> Result<Tensor> {
         let cancel = CancelToken::new();
-        let rows = prompts.iter().map(|prompt| self.encode(prompt, word, vectors)).collect::<Result<Vec<_>>>()?;
+        let rows =
+            prompts.iter().map(|prompt| self.encode(prompt, word, vectors)).collect::<Result<Vec<_>>>()?;
         let side = self.side() / self.vae.factor();
         let request = SampleRequest {
             seed,

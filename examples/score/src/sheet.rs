@@ -10,10 +10,13 @@ use crate::judge::Result;
 const GAP: u32 = 4;
 
 /// Save groups of pictures `[B, 3, H, W]` in −1..1, `columns` to a row; a new group begins a new row.
-pub fn save(path: &Path, groups: &[&Tensor], columns: usize) -> Result<()> {
+pub(crate) fn save(path: &Path, groups: &[&Tensor], columns: usize) -> Result<()> {
     let (_, _, height, width) = groups.first().ok_or("a sheet of nothing")?.dims4()?;
     let (height, width) = (height as u32, width as u32);
-    let rows: usize = groups.iter().map(|group| group.dim(0).map(|n| n.div_ceil(columns))).sum::<candle_core::Result<usize>>()?;
+    let rows: usize = groups
+        .iter()
+        .map(|group| group.dim(0).map(|n| n.div_ceil(columns)))
+        .sum::<candle_core::Result<usize>>()?;
     let mut sheet = RgbImage::from_pixel(
         columns as u32 * (width + GAP) + GAP,
         rows as u32 * (height + GAP) + GAP,
@@ -24,10 +27,15 @@ pub fn save(path: &Path, groups: &[&Tensor], columns: usize) -> Result<()> {
         let count = group.dim(0)?;
         for i in 0..count {
             let pixels: Vec<Vec<Vec<f32>>> = group.get(i)?.to_vec3()?;
-            let (left, top) = ((i % columns) as u32 * (width + GAP) + GAP, (row + i / columns) as u32 * (height + GAP) + GAP);
+            let (left, top) = (
+                (i % columns) as u32 * (width + GAP) + GAP,
+                (row + i / columns) as u32 * (height + GAP) + GAP,
+            );
             for y in 0..height {
                 for x in 0..width {
-                    let value = |c: usize| ((pixels[c][y as usize][x as usize] + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8;
+                    let value = |c: usize| {
+                        ((pixels[c][y as usize][x as usize] + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8
+                    };
                     sheet.put_pixel(left + x, top + y, Rgb([value(0), value(1), value(2)]));
                 }
             }

@@ -82,8 +82,9 @@ pub(crate) fn workflow(
         graph.add(LOAD_WORD, shift, &[("file", json!(word.file)), ("others", loaded)])?;
         loaded = json!([(FIRST_WORD + shift).to_string(), 0]);
     }
-    if !words.is_empty() {
-        for id in PROMPTS {
+    // ComfyUI's node leaves out what it does not find; ours says so.
+    for (id, text) in PROMPTS.iter().zip([&args.prompt, &args.picture.negative]) {
+        if !words.is_empty() || text.contains("embedding:") {
             graph.change(id, "VocableEncodePromptWithEmbeddings", "embeddings", loaded.clone());
         }
     }
@@ -133,6 +134,10 @@ mod tests {
         assert_eq!(json["2"]["class_type"], "CLIPTextEncode");
         assert_eq!(json["4"]["inputs"], json!({"width": 96, "height": 96, "batch_size": 1}));
         assert_eq!(json["5"]["inputs"]["cfg"], 4.0);
+        let json = graph(&[], "embedding:cat").to_json();
+        assert_eq!(json["2"]["class_type"], "VocableEncodePromptWithEmbeddings");
+        assert!(json["2"]["inputs"].get("embeddings").is_none());
+        assert_eq!(json["3"]["class_type"], "CLIPTextEncode");
     }
 
     #[test]

@@ -58,11 +58,13 @@ impl Graph {
         Ok(())
     }
 
-    /// Makes a node one of another class, with one more input.
+    /// Makes a node one of another class, with one more input unless it is null.
     pub(crate) fn change(&mut self, id: &str, class: &str, input: &str, value: Json) {
         if let Some(node) = self.nodes.get_mut(id) {
             node["class_type"] = class.into();
-            node["inputs"][input] = value;
+            if !value.is_null() {
+                node["inputs"][input] = value;
+            }
         }
     }
 

@@ -19,8 +19,8 @@ mod words;
 pub use chunks::{Chunk, FoundEmbedding, PromptToken, TokenizedPrompt, tokenize_prompt};
 pub use parts::EmbeddingLookup;
 pub use weights::{apply_weights, parse_weights};
-pub use words::{Word, check_word, contains_word};
 pub(crate) use words::{Piece, cut};
+pub use words::{Word, check_word, contains_word};
 
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,8 @@ use candle_core::{DType, Tensor};
 
 use crate::diffusion::samplers::Callback;
 use crate::diffusion::{
-    NoiseSchedule, TorchRng, ancestral_noise, cfg_combine, denoised, is_max_denoise, ksampler_sigmas, sampler, scale_input,
-    scale_noise,
+    NoiseSchedule, TorchRng, ancestral_noise, cfg_combine, denoised, is_max_denoise, ksampler_sigmas,
+    sampler, scale_input, scale_noise,
 };
 use crate::models::UNet2DConditionModel;
 use crate::ops::Tape;
@@ -66,7 +66,11 @@ impl Denoiser {
             return Ok(request.latents.clone());
         }
         let count = request.latents.elem_count();
-        let noise = Tensor::from_vec(TorchRng::new(request.seed).randn(count), request.latents.shape(), self.unet.device())?;
+        let noise = Tensor::from_vec(
+            TorchRng::new(request.seed).randn(count),
+            request.latents.shape(),
+            self.unet.device(),
+        )?;
         self.sample_with(request, &sigmas, &noise, cancel, callback)
     }
 
@@ -122,7 +126,9 @@ impl Denoiser {
     fn context(&self, cond: &Tensor, batch: usize, what: &str) -> Result<Tensor> {
         let (count, tokens, d) = cond.dims3()?;
         if count != 1 && count != batch {
-            return Err(Error::invalid(format!("the {what} conditioning is for {count} pictures, but {batch} are sampled")));
+            return Err(Error::invalid(format!(
+                "the {what} conditioning is for {count} pictures, but {batch} are sampled"
+            )));
         }
         let cond = cond.to_device(self.unet.device())?.to_dtype(self.unet.compute_dtype())?;
         Ok(cond.broadcast_as((batch, tokens, d))?.contiguous()?)

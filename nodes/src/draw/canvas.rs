@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use embedded_graphics::Pixel;
-use embedded_graphics::mono_font::iso_8859_1::{FONT_7X14, FONT_7X14_BOLD, FONT_9X18_BOLD};
+use embedded_graphics::mono_font::iso_8859_1::{FONT_7X14, FONT_9X15_BOLD, FONT_9X18_BOLD};
 use embedded_graphics::mono_font::{MonoFont, MonoTextStyle};
 use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::prelude::{DrawTarget, Drawable, OriginDimensions, Point, RgbColor, Size};
@@ -26,7 +26,7 @@ impl Letters {
     fn font(self) -> &'static MonoFont<'static> {
         match self {
             Self::Small => &FONT_7X14,
-            Self::Bold => &FONT_7X14_BOLD,
+            Self::Bold => &FONT_9X15_BOLD,
             Self::Title => &FONT_9X18_BOLD,
         }
     }
@@ -107,7 +107,15 @@ impl Canvas {
     }
 
     /// Writes one line of text.
-    pub(crate) fn text(&mut self, x: usize, y: usize, anchor: Anchor, letters: Letters, colour: Colour, text: &str) {
+    pub(crate) fn text(
+        &mut self,
+        x: usize,
+        y: usize,
+        anchor: Anchor,
+        letters: Letters,
+        colour: Colour,
+        text: &str,
+    ) {
         let (alignment, baseline) = match anchor {
             Anchor::TopLeft => (Alignment::Left, Baseline::Top),
             Anchor::TopCentre => (Alignment::Center, Baseline::Top),

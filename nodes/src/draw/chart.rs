@@ -23,7 +23,14 @@ pub(crate) fn loss_chart(losses: &[f64]) -> Canvas {
     canvas.text(LEFT, 16, Anchor::TopLeft, Letters::Title, INK, "Training loss");
     let known: Vec<f64> = losses.iter().copied().filter(|loss| loss.is_finite()).collect();
     if known.is_empty() {
-        canvas.text(WIDTH / 2, HEIGHT / 2, Anchor::TopCentre, Letters::Small, FAINT_INK, "no finite losses to draw");
+        canvas.text(
+            WIDTH / 2,
+            HEIGHT / 2,
+            Anchor::TopCentre,
+            Letters::Small,
+            FAINT_INK,
+            "no finite losses to draw",
+        );
         return canvas;
     }
 
@@ -72,7 +79,11 @@ impl Scale {
 /// The smallest of 1, 2, 5, 10, 20, … (and their tenths) that is not below `value`.
 fn nice(value: f64) -> f64 {
     let power = 10f64.powf(value.max(1e-12).log10().floor());
-    [1.0, 2.0, 5.0, 10.0].into_iter().map(|digit| digit * power).find(|nice| *nice >= value * 0.999).unwrap_or(10.0 * power)
+    [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|digit| digit * power)
+        .find(|nice| *nice >= value * 0.999)
+        .unwrap_or(10.0 * power)
 }
 
 fn axes(canvas: &mut Canvas, scale: &Scale) {
@@ -123,7 +134,9 @@ fn smoothed(losses: &[f64]) -> Vec<(usize, f64)> {
     let reach = (losses.len() / 12).max(2);
     let around = |step: usize| {
         let mut sum = (0.0, 0.0);
-        for (other, loss) in losses.iter().enumerate().take(step + reach).skip((step + 1).saturating_sub(reach)) {
+        for (other, loss) in
+            losses.iter().enumerate().take(step + reach).skip((step + 1).saturating_sub(reach))
+        {
             if loss.is_finite() {
                 let weight = (reach - other.abs_diff(step)) as f64;
                 sum = (sum.0 + weight * loss, sum.1 + weight);
@@ -162,8 +175,16 @@ mod tests {
     #[test]
     fn every_list_of_numbers_can_be_drawn() {
         let nan = f64::NAN;
-        let lists: [&[f64]; 8] =
-            [&[], &[nan], &[0.1], &[0.0, 0.0], &[1.0, nan, 2.0], &[f64::MAX, 1.0], &[-1.0, 5.0], &[1e-30, 2e-30]];
+        let lists: [&[f64]; 8] = [
+            &[],
+            &[nan],
+            &[0.1],
+            &[0.0, 0.0],
+            &[1.0, nan, 2.0],
+            &[f64::MAX, 1.0],
+            &[-1.0, 5.0],
+            &[1e-30, 2e-30],
+        ];
         for losses in lists {
             let canvas = loss_chart(losses);
             assert_eq!((canvas.picture.width(), canvas.picture.height()), (800, 480), "{losses:?}");

@@ -14,7 +14,7 @@ const GAP: usize = 8;
 const BELOW_CAPTION: usize = 6;
 const BETWEEN_ROWS: usize = 18;
 /// Larger sheets are refused.
-const MOST_PIXELS: usize = 1 << 27;
+const MOST_PIXELS: u64 = 1 << 26;
 
 /// One row: a caption and a batch of pictures.
 pub(crate) struct Row<'a> {
@@ -36,23 +36,26 @@ pub(crate) struct SheetOptions {
 
 /// Draws the rows one below the other.
 pub(crate) fn contact_sheet(rows: &[Row<'_>], options: SheetOptions) -> Result<Canvas, NodeError> {
-    let rows = rows.iter().map(|row| Ok((&row.caption, tiles(row, options)?))).collect::<Result<Vec<_>, NodeError>>()?;
-    let columns = rows.iter().map(|(_, tiles)| tiles.len()).max().unwrap_or(0).clamp(1, options.columns.max(1));
+    let rows = rows
+        .iter()
+        .map(|row| Ok((&row.caption, tiles(row, options)?)))
+        .collect::<Result<Vec<_>, NodeError>>()?;
+    let columns =
+        rows.iter().map(|(_, tiles)| tiles.len()).max().unwrap_or(0).clamp(1, options.columns.max(1));
     let cell = rows.iter().flat_map(|(_, tiles)| tiles).map(RgbImage::width).max().unwrap_or(1) as usize;
-    let caption_width = rows.iter().map(|(caption, _)| caption.chars().count() * Letters::Bold.width()).max().unwrap_or(0);
+    let caption_width =
+        rows.iter().map(|(caption, _)| caption.chars().count() * Letters::Bold.width()).max().unwrap_or(0);
     let width = 2 * MARGIN + (columns * (cell + GAP) - GAP).max(caption_width.min(1200));
 
-    let row_height = |tiles: &[RgbImage]| tiles.iter().map(RgbImage::height).max().unwrap_or(1) as usize + GAP;
+    let row_height =
+        |tiles: &[RgbImage]| tiles.iter().map(RgbImage::height).max().unwrap_or(1) as usize + GAP;
     let caption_height =
         |caption: &str| if caption.is_empty() { 0 } else { Letters::Bold.height() + BELOW_CAPTION };
     let heights = rows.iter().map(|(caption, tiles)| {
         caption_height(caption) + tiles.chunks(columns).map(row_height).sum::<usize>() - GAP + BETWEEN_ROWS
     });
     let height = 2 * MARGIN + heights.sum::<usize>() - BETWEEN_ROWS;
-    if width.saturating_mul(height) > MOST_PIXELS {
-        return Err(NodeError::invalid_input(format!("a contact sheet of {width}x{height} pixels is too large"))
-            .help("Choose a smaller `picture_size`, or fewer pictures."));
-    }
+    refuse_large(width as u64, height as u64)?;
 
     let mut canvas = Canvas::new(width as u32, height as u32, PAPER);
     let mut y = MARGIN;
@@ -71,6 +74,18 @@ pub(crate) fn contact_sheet(rows: &[Row<'_>], options: SheetOptions) -> Result<C
     Ok(canvas)
 }
 
+fn refuse_large(width: u64, height: u64) -> Result<(), NodeError> {
+    if width.saturating_mul(height) <= MOST_PIXELS {
+        return Ok(());
+    }
+    Err(NodeError::invalid_input(format!("a contact sheet of {width}x{height} pixels and more is too large"))
+        .help("Choose a smaller `picture_size`, or fewer pictures."))
+}
+
+fn resized(side: u32, factor: f64) -> u32 {
+    ((f64::from(side) * factor).round() as u32).max(1)
+}
+
 /// The pictures of a row in the size that they have on the sheet.
 fn tiles(row: &Row<'_>, options: SheetOptions) -> Result<Vec<RgbImage>, NodeError> {
     let shape = ImageShape::of(row.name, row.images)?;
@@ -80,8 +95,9 @@ fn tiles(row: &Row<'_>, options: SheetOptions) -> Result<Vec<RgbImage>, NodeErro
         enlarged if enlarged >= 1.0 && options.nearest => enlarged.floor(),
         factor => factor,
     };
+    let (tile_width, tile_height) = (resized(width, factor), resized(height, factor));
+    refuse_large(u64::from(tile_width), u64::from(tile_height) * shape.batch as u64)?;
     let filter = if factor > 1.0 && options.nearest { FilterType::Nearest } else { FilterType::CatmullRom };
-    let resized = |side: u32| ((f64::from(side) * factor).round() as u32).max(1);
 
     let values = row.images.to_vec_f32()?;
     let tile = |picture: &[f32]| {
@@ -92,12 +108,10 @@ fn tiles(row: &Row<'_>, options: SheetOptions) -> Result<Vec<RgbImage>, NodeErro
         });
         let picture = Rgb32FImage::from_vec(width, height, rgb.collect())
             .ok_or_else(|| NodeError::internal("a picture does not have the size that its shape says"))?;
-        let picture = if factor == 1.0 {
-            picture
-        } else {
-            imageops::resize(&picture, resized(width), resized(height), filter)
-        };
-        let bytes = picture.as_raw().iter().map(|value| (value.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
+        let picture =
+            if factor == 1.0 { picture } else { imageops::resize(&picture, tile_width, tile_height, filter) };
+        let bytes =
+            picture.as_raw().iter().map(|value| (value.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
         RgbImage::from_raw(picture.width(), picture.height(), bytes)
             .ok_or_else(|| NodeError::internal("a picture does not have the size that its shape says"))
     };
@@ -123,7 +137,7 @@ mod tests {
         let picture = sheet(&images(2, 24, 48), options).unwrap();
         // Two pictures of 96 x 48.
         assert_eq!(picture.width(), (2 * MARGIN + 2 * 96 + GAP) as u32);
-        assert_eq!(picture.height(), (2 * MARGIN + 14 + BELOW_CAPTION + 48) as u32);
+        assert_eq!(picture.height(), (2 * MARGIN + 15 + BELOW_CAPTION + 48) as u32);
         let smooth = sheet(&images(2, 24, 48), SheetOptions { nearest: false, ..options }).unwrap();
         assert_eq!(smooth.width(), (2 * MARGIN + 2 * 100 + GAP) as u32);
         // Large ones are made smaller.
@@ -134,7 +148,7 @@ mod tests {
     fn long_rows_are_broken_and_huge_sheets_refused() {
         let options = SheetOptions { size: 16, columns: 3, nearest: true };
         let picture = sheet(&images(7, 16, 16), options).unwrap();
-        assert_eq!(picture.height(), (2 * MARGIN + 14 + BELOW_CAPTION + 3 * 16 + 2 * GAP) as u32);
+        assert_eq!(picture.height(), (2 * MARGIN + 15 + BELOW_CAPTION + 3 * 16 + 2 * GAP) as u32);
         let huge = SheetOptions { size: 20_000, ..options };
         assert!(sheet(&images(1, 8, 8), huge).is_err());
     }

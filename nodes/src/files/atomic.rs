@@ -18,7 +18,8 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), NodeErro
         return Err(NodeError::invalid_input(format!("{}: not a name for a file", path.display())));
     };
     fs::create_dir_all(folder).map_err(failed)?;
-    let unique = format!(".{}.{}-{}", name.display(), std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let unique =
+        format!(".{}.{}-{}", name.display(), std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let beside = folder.join(unique);
     let written = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path));
     written.map_err(|error| {

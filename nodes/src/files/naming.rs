@@ -22,13 +22,18 @@ impl Slot {
     /// `%day%`, `%hour%`, `%minute%`, `%second%` and `%date:yyyy-MM-dd%`.
     pub(crate) fn find(root: &Path, prefix: &str, width: usize, height: usize) -> Result<Self, NodeError> {
         let name = expand(prefix, width, height, Local::now());
-        let mut parts: Vec<&str> = name.split(['/', '\\']).filter(|part| !part.is_empty() && *part != ".").collect();
+        let mut parts: Vec<&str> =
+            name.split(['/', '\\']).filter(|part| !part.is_empty() && *part != ".").collect();
         let inside = !name.starts_with(['/', '\\'])
-            && parts.iter().all(|part| matches!(Path::new(part).components().next(), Some(Component::Normal(_))));
+            && parts
+                .iter()
+                .all(|part| matches!(Path::new(part).components().next(), Some(Component::Normal(_))));
         let stem = parts.pop().unwrap_or_default().to_string();
         if !inside || stem.is_empty() || stem.contains(['<', '>', ':', '"', '|', '?', '*']) {
-            return Err(NodeError::invalid_input(format!("filename prefix {prefix:?} is not a name inside the folder for results"))
-                .help("Use letters, digits and, for a subfolder, a slash: `pets/zorvo`."));
+            return Err(NodeError::invalid_input(format!(
+                "filename prefix {prefix:?} is not a name inside the folder for results"
+            ))
+            .help("Use letters, digits and, for a subfolder, a slash: `pets/zorvo`."));
         }
         let folder = parts.iter().fold(root.to_path_buf(), |path, part| path.join(part));
         let next = highest(&folder, &stem) + 1;
@@ -72,7 +77,15 @@ fn expand(prefix: &str, width: usize, height: usize, now: DateTime<Local>) -> St
     while let Some(start) = text.find("%date:") {
         let Some(length) = text[start + 6..].find('%') else { break };
         let mut date = text[start + 6..start + 6 + length].to_string();
-        for (part, format) in [("yyyy", "%Y"), ("yy", "%y"), ("MM", "%m"), ("dd", "%d"), ("hh", "%H"), ("mm", "%M"), ("ss", "%S")] {
+        for (part, format) in [
+            ("yyyy", "%Y"),
+            ("yy", "%y"),
+            ("MM", "%m"),
+            ("dd", "%d"),
+            ("hh", "%H"),
+            ("mm", "%M"),
+            ("ss", "%S"),
+        ] {
             date = date.replace(part, &now.format(format).to_string());
         }
         text.replace_range(start..=start + 6 + length, &date);
@@ -93,7 +106,10 @@ mod tests {
             fs::write(dir.path().join(file), b"").unwrap();
         }
         let mut slot = Slot::find(dir.path(), "a", 8, 8).unwrap();
-        assert_eq!((slot.next_name(0), slot.next_name(1)), ("a_00005_.png".to_string(), "a_00006_.png".to_string()));
+        assert_eq!(
+            (slot.next_name(0), slot.next_name(1)),
+            ("a_00005_.png".to_string(), "a_00006_.png".to_string())
+        );
         let mut slot = Slot::find(dir.path(), "new/b_%batch_num%", 8, 8).unwrap();
         assert_eq!(slot.subfolder, "new");
         assert_eq!(slot.next_name(3), "b_3_00001_.png");

@@ -61,8 +61,9 @@ pub(crate) fn save_pictures(
         .map(|(index, picture)| {
             host.check_cancelled()?;
             let name = slot.next_name(index);
-            let bytes = encode(shape, picture, texts)
-                .map_err(|error| NodeError::internal(format!("{name}: cannot be encoded")).caused_by(&error))?;
+            let bytes = encode(shape, picture, texts).map_err(|error| {
+                NodeError::internal(format!("{name}: cannot be encoded")).caused_by(&error)
+            })?;
             write_atomically(&slot.folder.join(&name), &bytes)?;
             host.progress(index as u64 + 1, shape.batch as u64, None);
             Ok((name, slot.subfolder.clone()))
@@ -70,7 +71,11 @@ pub(crate) fn save_pictures(
         .collect()
 }
 
-fn encode(shape: ImageShape, picture: &[f32], texts: &[(String, String)]) -> Result<Vec<u8>, png::EncodingError> {
+fn encode(
+    shape: ImageShape,
+    picture: &[f32],
+    texts: &[(String, String)],
+) -> Result<Vec<u8>, png::EncodingError> {
     // Cut off, not rounded: ComfyUI's pixels.
     let bytes: Vec<u8> = picture.iter().map(|value| (value * 255.0) as u8).collect();
     let mut file = Vec::new();

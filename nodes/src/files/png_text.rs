@@ -15,8 +15,10 @@ pub(crate) fn graph_texts(inputs: &Inputs, host: &HostContext<'_>) -> Vec<(Strin
     if serde_json::from_str::<Json>(&prompt).is_ok() {
         texts.push(("prompt".to_string(), ascii(&prompt)));
     }
-    if let Ok(Json::Object(extra)) = serde_json::from_str(&hidden("extra_pnginfo", host.extra_pnginfo_json())) {
-        let fits = |keyword: &str| (1..80).contains(&keyword.len()) && keyword.is_ascii() && keyword != "prompt";
+    if let Ok(Json::Object(extra)) = serde_json::from_str(&hidden("extra_pnginfo", host.extra_pnginfo_json()))
+    {
+        let fits =
+            |keyword: &str| (1..80).contains(&keyword.len()) && keyword.is_ascii() && keyword != "prompt";
         let extra = extra.into_iter().filter(|(keyword, _)| fits(keyword));
         texts.extend(extra.map(|(keyword, json)| (keyword, ascii(&json.to_string()))));
     }
@@ -53,7 +55,8 @@ mod tests {
     fn chunks_come_from_hidden_inputs() {
         let host = SilentHost::default();
         let texts = |inputs: Inputs| graph_texts(&inputs, &HostContext::new(&host));
-        let inputs = Inputs::new().with("prompt", "{\"3\":{}}").with("extra_pnginfo", "{\"workflow\":{\"nodes\":[]}}");
+        let inputs =
+            Inputs::new().with("prompt", "{\"3\":{}}").with("extra_pnginfo", "{\"workflow\":{\"nodes\":[]}}");
         let wanted = [("prompt", "{\"3\":{}}"), ("workflow", "{\"nodes\":[]}")];
         assert_eq!(texts(inputs), wanted.map(|(keyword, text)| (keyword.to_string(), text.to_string())));
         assert_eq!(texts(Inputs::new()), []);

@@ -30,7 +30,9 @@ impl LoaderInputs {
         let path = host.find_file(folder::CHECKPOINTS, name)?;
         Ok(Self {
             // The last part only: where it lies is nobody's business.
-            name: path.file_name().map_or_else(|| name.to_string(), |name| name.to_string_lossy().into_owned()),
+            name: path
+                .file_name()
+                .map_or_else(|| name.to_string(), |name| name.to_string_lossy().into_owned()),
             path,
             device: inputs.optional_string("device")?.unwrap_or("auto").to_string(),
             precision: precision(inputs.optional_string("precision")?.unwrap_or("f32"))?,
@@ -98,7 +100,13 @@ impl Node for CheckpointLoaderSimple {
             host.progress(3, 3, None);
             let latent_scale = autoencoder.config().scaling_factor;
             Ok((
-                Model { unet, schedule, latent_scale, name: inputs.name.clone(), fingerprint: fingerprint.clone() },
+                Model {
+                    unet,
+                    schedule,
+                    latent_scale,
+                    name: inputs.name.clone(),
+                    fingerprint: fingerprint.clone(),
+                },
                 Clip { encoder, tokenizer, skip: 0, fingerprint: fingerprint.clone() },
                 Vae { autoencoder, fingerprint },
             ))
@@ -124,7 +132,10 @@ mod tests {
         };
         let error = load("sd.safetensors");
         assert_eq!(error.kind, ErrorKind::Incompatible);
-        assert!(error.message.contains("sd.safetensors: single-file checkpoints are not read yet"), "{error}");
+        assert!(
+            error.message.contains("sd.safetensors: single-file checkpoints are not read yet"),
+            "{error}"
+        );
         assert_eq!(load("nowhere").kind, ErrorKind::NotFound);
         assert!(load("empty").message.contains("model_index.json"));
     }

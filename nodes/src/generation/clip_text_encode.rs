@@ -44,7 +44,10 @@ impl Node for ClipTextEncode {
                 host.log(Level::Warn, &format!("left out of the prompt: {error}"));
             }
             for name in &spelled.prompt.missing {
-                host.log(Level::Warn, &format!("left out of the prompt: embedding:{name} (not found, or it does not fit)"));
+                host.log(
+                    Level::Warn,
+                    &format!("left out of the prompt: embedding:{name} (not found, or it does not fit)"),
+                );
             }
             encode(&clip, &spelled, cancel)
         })?;

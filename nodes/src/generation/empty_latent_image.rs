@@ -13,7 +13,11 @@ pub(crate) struct EmptyLatentImage;
 impl Node for EmptyLatentImage {
     fn spec(&self) -> NodeSpec {
         let side = |name: &str, what: &str| {
-            InputSpec::int(name).default(512).range(16, MAX_RESOLUTION).step(8).tooltip(format!("{what} of the pictures in pixels."))
+            InputSpec::int(name)
+                .default(512)
+                .range(16, MAX_RESOLUTION)
+                .step(8)
+                .tooltip(format!("{what} of the pictures in pixels."))
         };
         NodeSpec::new("EmptyLatentImage", "Empty Latent Image")
             .category("model/latent")
@@ -21,7 +25,12 @@ impl Node for EmptyLatentImage {
             .search_aliases(["blank latent", "empty", "new latent"])
             .input(side("width", "Width"))
             .input(side("height", "Height"))
-            .input(InputSpec::int("batch_size").default(1).range(1, 4096).tooltip("How many pictures are made at once."))
+            .input(
+                InputSpec::int("batch_size")
+                    .default(1)
+                    .range(1, 4096)
+                    .tooltip("How many pictures are made at once."),
+            )
             .output(OutputSpec::new("LATENT", "LATENT").tooltip("The blank latents."))
     }
 

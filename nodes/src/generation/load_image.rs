@@ -29,13 +29,16 @@ impl Node for LoadImage {
                     .tooltip("A PNG, JPEG or WebP file of the input folder."),
             )
             .output(OutputSpec::new("IMAGE", "IMAGE").tooltip("The picture, without alpha."))
-            .output(OutputSpec::new("MASK", "MASK").tooltip("1 where the picture is transparent, 0 elsewhere."))
+            .output(
+                OutputSpec::new("MASK", "MASK").tooltip("1 where the picture is transparent, 0 elsewhere."),
+            )
     }
 
     fn fingerprint(&self, inputs: &Inputs, host: &HostContext<'_>) -> Result<String, NodeError> {
         let path = path(inputs, host)?;
-        let bytes = std::fs::read(&path)
-            .map_err(|error| NodeError::not_found(format!("{}: cannot be read", path.display())).caused_by(&error))?;
+        let bytes = std::fs::read(&path).map_err(|error| {
+            NodeError::not_found(format!("{}: cannot be read", path.display())).caused_by(&error)
+        })?;
         Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
     }
 

@@ -43,7 +43,10 @@ impl Node for LossGraph {
                     .tooltip("Beginning of the picture's file name in the output folder."),
             )
             .input(InputSpec::hidden("prompt", "PROMPT").tooltip("The graph, kept in the file."))
-            .input(InputSpec::hidden("extra_pnginfo", "EXTRA_PNGINFO").tooltip("The front end's graph, kept in the file."))
+            .input(
+                InputSpec::hidden("extra_pnginfo", "EXTRA_PNGINFO")
+                    .tooltip("The front end's graph, kept in the file."),
+            )
             .output_node()
             .experimental()
     }
@@ -52,9 +55,9 @@ impl Node for LossGraph {
         let LossGraphInputs { losses, prefix, texts } = LossGraphInputs::parse(&inputs, host)?;
         let image = loss_chart(&losses).into_image()?;
         let saved = save_pictures(host, folder::OUTPUT, &prefix, &image, &texts)?;
-        Ok(saved
-            .iter()
-            .fold(Outputs::new(), |outputs, (name, subfolder)| outputs.ui_image(name, subfolder, folder::OUTPUT)))
+        Ok(saved.iter().fold(Outputs::new(), |outputs, (name, subfolder)| {
+            outputs.ui_image(name, subfolder, folder::OUTPUT)
+        }))
     }
 }
 

@@ -19,7 +19,10 @@ impl Node for PreviewImage {
             .search_aliases(["show image", "view image", "display image"])
             .input(InputSpec::new("images", "IMAGE").tooltip("The pictures."))
             .input(InputSpec::hidden("prompt", "PROMPT").tooltip("The graph, kept in the files."))
-            .input(InputSpec::hidden("extra_pnginfo", "EXTRA_PNGINFO").tooltip("The front end's graph, kept in the files."))
+            .input(
+                InputSpec::hidden("extra_pnginfo", "EXTRA_PNGINFO")
+                    .tooltip("The front end's graph, kept in the files."),
+            )
             .output(OutputSpec::new("images", "IMAGE").tooltip("The pictures, unchanged."))
             .output_node()
     }
@@ -29,10 +32,11 @@ impl Node for PreviewImage {
         let texts = graph_texts(&inputs, host);
         // Another name each time: front ends keep pictures by name.
         let unique = RandomState::new().hash_one(0) & 0xff_ffff;
-        let saved = save_pictures(host, folder::TEMP, &format!("ComfyUI_temp_{unique:06x}"), &images, &texts)?;
-        let outputs = saved
-            .iter()
-            .fold(Outputs::new(), |outputs, (name, subfolder)| outputs.ui_image(name, subfolder, folder::TEMP));
+        let saved =
+            save_pictures(host, folder::TEMP, &format!("ComfyUI_temp_{unique:06x}"), &images, &texts)?;
+        let outputs = saved.iter().fold(Outputs::new(), |outputs, (name, subfolder)| {
+            outputs.ui_image(name, subfolder, folder::TEMP)
+        });
         Ok(outputs.result(images))
     }
 }

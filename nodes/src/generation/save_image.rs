@@ -44,9 +44,9 @@ impl Node for SaveImage {
     fn execute(&self, inputs: Inputs, host: &HostContext<'_>) -> Result<Outputs, NodeError> {
         let SaveImageInputs { images, prefix, texts } = SaveImageInputs::parse(&inputs, host)?;
         let saved = save_pictures(host, folder::OUTPUT, &prefix, &images, &texts)?;
-        let outputs = saved
-            .iter()
-            .fold(Outputs::new(), |outputs, (name, subfolder)| outputs.ui_image(name, subfolder, folder::OUTPUT));
+        let outputs = saved.iter().fold(Outputs::new(), |outputs, (name, subfolder)| {
+            outputs.ui_image(name, subfolder, folder::OUTPUT)
+        });
         Ok(outputs.result(images))
     }
 }
@@ -62,7 +62,10 @@ mod tests {
     #[test]
     fn files_carry_the_graph_and_ui_names_them() {
         let home = Home::new();
-        let images = TensorBuf::from_vec_f32(&[2, 1, 2, 3], vec![0.0, 0.5, 1.0, 2.0, -1.0, 0.999, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]);
+        let images = TensorBuf::from_vec_f32(
+            &[2, 1, 2, 3],
+            vec![0.0, 0.5, 1.0, 2.0, -1.0, 0.999, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0],
+        );
         let inputs = Inputs::new()
             .with("images", images.unwrap())
             .with("filename_prefix", "pets/zorvo")
@@ -70,15 +73,26 @@ mod tests {
             .with("extra_pnginfo", "{\"workflow\":{\"version\":1}}");
         let outputs = home.run(&SaveImage, inputs).unwrap();
         let ui = outputs.ui.unwrap();
-        assert!(ui.contains("zorvo_00001_.png") && ui.contains("zorvo_00002_.png") && ui.contains("pets"), "{ui}");
+        assert!(
+            ui.contains("zorvo_00001_.png") && ui.contains("zorvo_00002_.png") && ui.contains("pets"),
+            "{ui}"
+        );
 
         let file = File::open(home.path("output/pets/zorvo_00001_.png")).unwrap();
         let mut reader = png::Decoder::new(BufReader::new(file)).read_info().unwrap();
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
         reader.next_frame(&mut pixels).unwrap();
         assert_eq!(pixels, [0, 127, 255, 255, 0, 254]);
-        let texts: Vec<_> = reader.info().uncompressed_latin1_text.iter().map(|chunk| (&*chunk.keyword, &*chunk.text)).collect();
-        assert_eq!(texts, [("prompt", "{\"1\":{\"class_type\":\"\\u00dc\"}}"), ("workflow", "{\"version\":1}")]);
+        let texts: Vec<_> = reader
+            .info()
+            .uncompressed_latin1_text
+            .iter()
+            .map(|chunk| (&*chunk.keyword, &*chunk.text))
+            .collect();
+        assert_eq!(
+            texts,
+            [("prompt", "{\"1\":{\"class_type\":\"\\u00dc\"}}"), ("workflow", "{\"version\":1}")]
+        );
     }
 
     #[test]

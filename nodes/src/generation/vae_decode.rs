@@ -25,7 +25,9 @@ impl Node for VaeDecode {
         let latent = Latent::from_input(&inputs, "samples")?;
         let autoencoder = &vae.autoencoder;
         let pixels = with_cancel(host, |cancel| {
-            in_portions(host, &latent.samples, autoencoder.factor(), |latents| autoencoder.decode(latents, cancel))
+            in_portions(host, &latent.samples, autoencoder.factor(), |latents| {
+                autoencoder.decode(latents, cancel)
+            })
         })?;
         Ok(Outputs::one(image_from_pixels(&pixels)?))
     }

@@ -26,7 +26,12 @@ impl ContactSheetInputs {
         }
         Ok(Self {
             images,
-            labels: inputs.optional_string("labels")?.unwrap_or(LABELS).lines().map(|line| line.trim().to_string()).collect(),
+            labels: inputs
+                .optional_string("labels")?
+                .unwrap_or(LABELS)
+                .lines()
+                .map(|line| line.trim().to_string())
+                .collect(),
             options: SheetOptions {
                 size: inputs.optional_count("picture_size")?.unwrap_or(192),
                 columns: inputs.optional_count("columns")?.unwrap_or(8),
@@ -106,7 +111,8 @@ mod tests {
         assert_eq!(page.dims()[2], 5 * 192 + 4 * 8 + 40);
         if let Some(folder) = std::env::var_os("VOCABLE_KEEP") {
             let bytes = page.to_vec_f32().unwrap().iter().map(|value| (value * 255.0) as u8).collect();
-            let page = image::RgbImage::from_raw(page.dims()[2] as u32, page.dims()[1] as u32, bytes).unwrap();
+            let page =
+                image::RgbImage::from_raw(page.dims()[2] as u32, page.dims()[1] as u32, bytes).unwrap();
             page.save(std::path::Path::new(&folder).join("contact_sheet.png")).unwrap();
         }
         let one = home.run(&ContactSheet, Inputs::new().with("after", picture(1, 0.2))).unwrap();

@@ -92,7 +92,8 @@ fn report(library: &Library, spelled: &Spelled) -> String {
         lines.push("no learned word in this prompt".to_string());
     }
     let used = |word: &Embedding| spelled.prompt.found.iter().any(|found| library.is_same(found, word));
-    let idle: Vec<&str> = library.linked().iter().filter(|word| !used(word)).map(|word| word.name.as_str()).collect();
+    let idle: Vec<&str> =
+        library.linked().iter().filter(|word| !used(word)).map(|word| word.name.as_str()).collect();
     if !idle.is_empty() {
         lines.push(format!("linked but not in the prompt: {}", idle.join(", ")));
     }

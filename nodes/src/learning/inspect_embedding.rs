@@ -49,6 +49,11 @@ mod tests {
         let words = embeddings_into(&[word("<a>", 2, 8)]).unwrap();
         let outputs = Home::new().run(&InspectEmbedding, Inputs::new().with("embedding", words)).unwrap();
         let report = outputs.results[0].as_str().unwrap();
-        assert!(report.contains("<a>: clip_l [2, 8]") && report.contains("norms: 0.118") && report.contains("steps: 7"), "{report}");
+        assert!(
+            report.contains("<a>: clip_l [2, 8]")
+                && report.contains("norms: 0.118")
+                && report.contains("steps: 7"),
+            "{report}"
+        );
     }
 }

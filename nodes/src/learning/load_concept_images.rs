@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use vocable_engine::concept::{CaptionSource, Concept, ConceptOptions, Crop};
 use vocable_host_sdk::abi::{
-    HostContext, InputSpec, Inputs, Level, Node, NodeError, NodeSpec, OutputSpec, Outputs, TensorBuf, Value, folder,
+    HostContext, InputSpec, Inputs, Level, Node, NodeError, NodeSpec, OutputSpec, Outputs, TensorBuf, Value,
+    folder,
 };
 
 use super::{CATEGORY, flat, pictures::from_images};
@@ -46,13 +47,14 @@ impl ConceptInputs {
             _ => CaptionSource::Templates,
         };
         let plain = ConceptOptions::default();
+        let resolution = one.optional_count("resolution")?.unwrap_or(plain.resolution);
         let options = ConceptOptions {
-            resolution: one.optional_count("resolution")?.unwrap_or(plain.resolution),
+            resolution,
             crop,
             flip: one.optional_bool("flip")?.unwrap_or(false),
             captions,
             alpha_as_weight: one.optional_bool("alpha_as_weight")?.unwrap_or(false),
-            multiple: one.optional_count("side_multiple")?.unwrap_or(plain.multiple),
+            multiple: one.optional_count("side_multiple")?.unwrap_or(plain.multiple).min(resolution),
         };
         Ok(Self { source: Source::parse(inputs, &one, host)?, options })
     }
@@ -79,13 +81,16 @@ impl Source {
         let folder = one.optional_string("folder")?.filter(|name| !name.is_empty());
         if files.is_empty() {
             let folder = folder.ok_or_else(|| {
-                NodeError::invalid_input("there are no pictures: neither `folder` nor `files` nor `images` is given")
-                    .help("Choose a folder of the input folder that holds a few pictures of the subject.")
+                NodeError::invalid_input(
+                    "there are no pictures: neither `folder` nor `files` nor `images` is given",
+                )
+                .help("Choose a folder of the input folder that holds a few pictures of the subject.")
             })?;
             return Ok(Self::Folder(host.find_file(folder::INPUT, folder)?));
         }
         let find = |name: &&str| {
-            let beside = folder.and_then(|folder| host.find_file(folder::INPUT, &format!("{folder}/{name}")).ok());
+            let beside =
+                folder.and_then(|folder| host.find_file(folder::INPUT, &format!("{folder}/{name}")).ok());
             beside.map_or_else(|| host.find_file(folder::INPUT, name), Ok)
         };
         Ok(Self::Files(files.iter().map(find).collect::<Result<_, _>>()?))
@@ -94,8 +99,12 @@ impl Source {
     /// Name, size and time of each file that may be read.
     fn stamp(&self) -> String {
         let mut files = match self {
-            Self::Folder(path) => std::fs::read_dir(path).map(|dir| dir.flatten().map(|entry| entry.path()).collect()).unwrap_or_default(),
-            Self::Files(files) => files.iter().flat_map(|file| [file.clone(), file.with_extension("txt")]).collect(),
+            Self::Folder(path) => std::fs::read_dir(path)
+                .map(|dir| dir.flatten().map(|entry| entry.path()).collect())
+                .unwrap_or_default(),
+            Self::Files(files) => {
+                files.iter().flat_map(|file| [file.clone(), file.with_extension("txt")]).collect()
+            }
             Self::Links { .. } => Vec::new(),
         };
         files.sort();
@@ -139,7 +148,11 @@ impl Node for LoadConceptImages {
     }
 
     fn fingerprint(&self, inputs: &Inputs, host: &HostContext<'_>) -> Result<String, NodeError> {
-        if inputs.is_linked("images") { Ok(String::new()) } else { Ok(Source::parse(inputs, &flat(inputs), host)?.stamp()) }
+        if inputs.is_linked("images") {
+            Ok(String::new())
+        } else {
+            Ok(Source::parse(inputs, &flat(inputs), host)?.stamp())
+        }
     }
 
     fn execute(&self, inputs: Inputs, host: &HostContext<'_>) -> Result<Outputs, NodeError> {
@@ -147,7 +160,9 @@ impl Node for LoadConceptImages {
         let concept = match &source {
             Source::Folder(path) => with_cancel(host, |cancel| Concept::load_folder(path, &options, cancel))?,
             Source::Files(files) => with_cancel(host, |cancel| Concept::load_files(files, &options, cancel))?,
-            Source::Links { images, captions, masks } => from_images(images, captions, masks, &options, host)?,
+            Source::Links { images, captions, masks } => {
+                from_images(images, captions, masks, &options, host)?
+            }
         };
         let count = concept.items.len();
         let mut report = vec![format!("{count} training picture{}", if count == 1 { "" } else { "s" })];

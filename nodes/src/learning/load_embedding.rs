@@ -88,7 +88,11 @@ mod tests {
         };
         let first = load("", None).unwrap();
         let both = load("<b>", Some(first.clone())).unwrap();
-        let names: Vec<_> = embeddings_from(&Inputs::new().with("e", both), "e").unwrap().into_iter().map(|e| e.name).collect();
+        let names: Vec<_> = embeddings_from(&Inputs::new().with("e", both), "e")
+            .unwrap()
+            .into_iter()
+            .map(|e| e.name)
+            .collect();
         assert_eq!(names, ["<a>", "<b>"]);
         assert!(load("<a>", Some(first)).unwrap_err().message.contains("<a>"));
         assert!(load("two words", None).is_err());

@@ -28,7 +28,9 @@ const EMBEDDING: &str = "TI_EMBEDDING";
 
 /// The input to which a node that makes a word adds it.
 fn chain_input() -> InputSpec {
-    InputSpec::new("embeddings", EMBEDDING).optional().tooltip("Other learned words, to be handed on together with this one.")
+    InputSpec::new("embeddings", EMBEDDING)
+        .optional()
+        .tooltip("Other learned words, to be handed on together with this one.")
 }
 
 /// Adds a word. Two of one name could not be told apart in a prompt.

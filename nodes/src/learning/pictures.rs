@@ -20,7 +20,9 @@ pub(super) fn from_images(
     let total: usize = shapes.iter().map(|shape| shape.batch).sum();
     for (name, found, wanted) in [("captions", captions.len(), total), ("masks", masks.len(), images.len())] {
         if found > 1 && found != wanted {
-            return Err(NodeError::invalid_input(format!("input `{name}`: {found} of them, wanted none, one, or {wanted}")));
+            return Err(NodeError::invalid_input(format!(
+                "input `{name}`: {found} of them, wanted none, one, or {wanted}"
+            )));
         }
     }
     let mut first = 0;
@@ -31,10 +33,13 @@ pub(super) fn from_images(
         let mask = masks.get(if masks.len() > 1 { index } else { 0 });
         let mask = mask.filter(|mask| !is_no_mask(mask, shape)).map(tensor_from).transpose()?;
         let pixels = tensor_from(image)?;
-        concepts.push(with_cancel(host, |cancel| Concept::from_images(&pixels, own, mask.as_ref(), options, cancel))?);
+        concepts.push(with_cancel(host, |cancel| {
+            Concept::from_images(&pixels, own, mask.as_ref(), options, cancel)
+        })?);
     }
     merged(concepts).ok_or_else(|| {
-        NodeError::invalid_input("input `images`: there is no picture").help("Link a node that makes pictures.")
+        NodeError::invalid_input("input `images`: there is no picture")
+            .help("Link a node that makes pictures.")
     })
 }
 

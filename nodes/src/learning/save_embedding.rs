@@ -75,8 +75,9 @@ impl Node for SaveEmbedding {
     fn execute(&self, inputs: Inputs, host: &HostContext<'_>) -> Result<Outputs, NodeError> {
         let inputs = SaveEmbeddingInputs::parse(&inputs)?;
         let root = host.folder(folder::EMBEDDINGS)?;
-        std::fs::create_dir_all(&root)
-            .map_err(|error| NodeError::internal(format!("{}: cannot be made", root.display())).caused_by(&error))?;
+        std::fs::create_dir_all(&root).map_err(|error| {
+            NodeError::internal(format!("{}: cannot be made", root.display())).caused_by(&error)
+        })?;
         let (mut paths, mut prompts) = (Vec::new(), Vec::new());
         for embedding in &inputs.embeddings {
             host.check_cancelled()?;
@@ -93,7 +94,12 @@ impl Node for SaveEmbedding {
 }
 
 /// `stem.safetensors`, or with a number behind if there is a file of that name with other contents.
-fn free_place(root: &Path, stem: &str, embedding: &Embedding, overwrite: bool) -> Result<(PathBuf, String), NodeError> {
+fn free_place(
+    root: &Path,
+    stem: &str,
+    embedding: &Embedding,
+    overwrite: bool,
+) -> Result<(PathBuf, String), NodeError> {
     let bytes = embedding.to_safetensors().map_err(node_error)?;
     let mut number = 1;
     loop {
@@ -116,7 +122,8 @@ mod tests {
 
     fn save(home: &Home, words: &[Embedding], name: &str, if_exists: &str) -> Result<Vec<String>, NodeError> {
         let value = embeddings_into(words).unwrap();
-        let inputs = Inputs::new().with("embedding", value).with("filename", name).with("if_exists", if_exists);
+        let inputs =
+            Inputs::new().with("embedding", value).with("filename", name).with("if_exists", if_exists);
         let outputs = home.run(&SaveEmbedding, inputs)?;
         Ok(outputs.results.iter().map(|value| value.as_str().unwrap().to_string()).collect())
     }

@@ -30,7 +30,9 @@ fn or_preset<'a>(names: &[&'a str]) -> Vec<&'a str> {
 fn choices(inputs: &Inputs) -> Result<Choices, NodeError> {
     let count = |name: &str| Ok::<_, NodeError>(inputs.optional_count(name)?.filter(|count| *count > 0));
     let text = |name: &str| Ok::<_, NodeError>(inputs.optional_string(name)?.filter(|text| *text != PRESET));
-    let float = |name: &str, least: f64| Ok::<_, NodeError>(inputs.optional_float(name)?.filter(|value| *value >= least));
+    let float = |name: &str, least: f64| {
+        Ok::<_, NodeError>(inputs.optional_float(name)?.filter(|value| *value >= least))
+    };
     let schedule = text("learning_rate_schedule")?.and_then(|name| {
         LearningRateSchedule::ALL.iter().find(|(other, _)| *other == name).map(|(_, schedule)| *schedule)
     });
@@ -158,8 +160,11 @@ impl Node for TrainTextualInversion {
         let mut words = run.previews.others.clone();
         let prompt = run.previews.prompt_with(&run.settings.placeholder);
         if words.iter().any(|word| word.name == run.settings.placeholder) {
-            return Err(NodeError::invalid_input(format!("input `embeddings` has the word {} already", run.settings.placeholder))
-                .help("Choose another placeholder."));
+            return Err(NodeError::invalid_input(format!(
+                "input `embeddings` has the word {} already",
+                run.settings.placeholder
+            ))
+            .help("Choose another placeholder."));
         }
         let Learned { embedding, losses, previews, folder } = learn(&run, host)?;
         host.log(Level::Info, &format!("learned {} in {}", embedding.name, folder.display()));

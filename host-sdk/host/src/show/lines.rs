@@ -17,6 +17,8 @@ pub(super) struct Lines {
     text: String,
     since: Option<Instant>,
     pace: Pace,
+    /// When the node last wrote into the log: it then says itself how far it is.
+    logged: Option<Instant>,
 }
 
 /// When the next line is due.
@@ -47,7 +49,9 @@ impl Painter for Lines {
     }
 
     fn progress(&mut self, value: u64, max: u64) {
-        if !self.pace.is_due(value, max, Instant::now()) {
+        let now = Instant::now();
+        let logs = self.logged.is_some_and(|logged| now.duration_since(logged) < LONGEST);
+        if logs || !self.pace.is_due(value, max, now) {
             return;
         }
         if self.text.contains("left") {
@@ -72,7 +76,8 @@ impl Painter for Lines {
     }
 
     fn say(&mut self, line: &str) {
-        self.pace.last = Some(Instant::now());
+        let now = Some(Instant::now());
+        (self.pace.last, self.logged) = (now, now);
         eprintln!("{line}");
     }
 }

@@ -58,8 +58,11 @@ impl PipelineFolder {
         let index_json: serde_json::Value = read_json(&index)?;
         for part in ["unet", "text_encoder", "vae", "tokenizer", "scheduler"] {
             if index_json.get(part).is_none_or(|entry| entry.is_null() || entry[1].is_null()) {
-                return Err(Error::incompatible(format!("{}: the pipeline has no part {part}", index.display()))
-                    .help("Vocable reads pipelines of the structure of Stable Diffusion 1"));
+                return Err(Error::incompatible(format!(
+                    "{}: the pipeline has no part {part}",
+                    index.display()
+                ))
+                .help("Vocable reads pipelines of the structure of Stable Diffusion 1"));
             }
         }
         Ok(Self { path: path.to_owned() })
@@ -71,19 +74,34 @@ impl PipelineFolder {
     }
 
     /// The denoiser.
-    pub fn unet(&self, device: &Device, precision: Precision, cancel: &CancelToken) -> Result<Arc<UNet2DConditionModel>> {
+    pub fn unet(
+        &self,
+        device: &Device,
+        precision: Precision,
+        cancel: &CancelToken,
+    ) -> Result<Arc<UNet2DConditionModel>> {
         let (config, weights) = self.part("unet", "diffusion_pytorch_model", device, precision, cancel)?;
         Ok(Arc::new(UNet2DConditionModel::new(&config, &weights)?))
     }
 
     /// The text encoder.
-    pub fn text_encoder(&self, device: &Device, precision: Precision, cancel: &CancelToken) -> Result<Arc<ClipTextModel>> {
+    pub fn text_encoder(
+        &self,
+        device: &Device,
+        precision: Precision,
+        cancel: &CancelToken,
+    ) -> Result<Arc<ClipTextModel>> {
         let (config, weights) = self.part("text_encoder", "model", device, precision, cancel)?;
         Ok(Arc::new(ClipTextModel::new(&config, &weights)?))
     }
 
     /// The autoencoder.
-    pub fn vae(&self, device: &Device, precision: Precision, cancel: &CancelToken) -> Result<Arc<AutoencoderKL>> {
+    pub fn vae(
+        &self,
+        device: &Device,
+        precision: Precision,
+        cancel: &CancelToken,
+    ) -> Result<Arc<AutoencoderKL>> {
         let (config, weights) = self.part("vae", "diffusion_pytorch_model", device, precision, cancel)?;
         Ok(Arc::new(AutoencoderKL::new(&config, &weights)?))
     }
@@ -137,7 +155,9 @@ impl PipelineFolder {
         let Some(file) = file.iter().find(|file| file.is_file()) else {
             let error = Error::not_found(format!("{}: no {stem}.safetensors", folder.display()));
             return Err(if folder.join(format!("{stem}.bin")).exists() {
-                error.help("there is a .bin (pickle) file: save the pipeline again with safe_serialization=True")
+                error.help(
+                    "there is a .bin (pickle) file: save the pipeline again with safe_serialization=True",
+                )
             } else {
                 error
             });

@@ -42,7 +42,12 @@ impl Weights {
     }
 
     /// Weights that somebody else holds; `origin` names them in errors.
-    pub fn from_tensors(origin: &str, tensors: HashMap<String, Tensor>, device: &Device, dtype: DType) -> Self {
+    pub fn from_tensors(
+        origin: &str,
+        tensors: HashMap<String, Tensor>,
+        device: &Device,
+        dtype: DType,
+    ) -> Self {
         Self::new(Source::Map { origin: origin.to_owned(), tensors }, device, dtype)
     }
 
@@ -112,7 +117,11 @@ impl Weights {
             ))
             .help("the checkpoint is damaged, or was merged or trained to pieces: use another copy"));
         }
-        let tensor = if self.dtype == DType::F32 { wide.reshape(tensor.shape())? } else { tensor.to_dtype(self.dtype)? };
+        let tensor = if self.dtype == DType::F32 {
+            wide.reshape(tensor.shape())?
+        } else {
+            tensor.to_dtype(self.dtype)?
+        };
         Ok(tensor.to_device(&self.device)?)
     }
 

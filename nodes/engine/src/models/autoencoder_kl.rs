@@ -7,7 +7,10 @@ use super::layers::{conv2d, conv3x3, group_norm, linear};
 use super::resnet::{ResnetBlock2D, ResnetConfig};
 use super::unet::compute_dtype;
 use crate::checkpoint::Weights;
-use crate::ops::{Conv2d, GroupNorm, Linear, Mask, Tape, Traced, add, attention, from_tokens, to_tokens, upsample_nearest_2x};
+use crate::ops::{
+    Conv2d, GroupNorm, Linear, Mask, Tape, Traced, add, attention, from_tokens, to_tokens,
+    upsample_nearest_2x,
+};
 use crate::{CancelToken, Error, Result};
 
 /// `vae/config.json`, as far as this structure needs it.
@@ -233,7 +236,11 @@ impl AutoencoderKL {
         let tape = &Tape::new(cancel.clone());
         let (_, channels, height, width) = pixels.dims4()?;
         let factor = self.factor();
-        if channels != self.config.in_channels || height % factor != 0 || width % factor != 0 || height * width == 0 {
+        if channels != self.config.in_channels
+            || height % factor != 0
+            || width % factor != 0
+            || height * width == 0
+        {
             return Err(Error::invalid(format!(
                 "pictures of shape {:?} cannot be encoded: {} channels and sides in multiples of {factor} are wanted",
                 pixels.dims(),

@@ -6,7 +6,9 @@ use serde::Deserialize;
 use super::layers::{layer_norm, linear};
 use super::unet::compute_dtype;
 use crate::checkpoint::Weights;
-use crate::ops::{Activation, LayerNorm, Linear, Mask, Tape, Traced, activation, add, attention, splice_rows};
+use crate::ops::{
+    Activation, LayerNorm, Linear, Mask, Tape, Traced, activation, add, attention, splice_rows,
+};
 use crate::{Error, Result};
 
 /// `text_encoder/config.json`, as far as this structure needs it.
@@ -110,7 +112,8 @@ impl ClipTextModel {
         let embeddings = weights.at("embeddings");
         Ok(Self {
             token_embedding: embeddings.get("token_embedding.weight", &[config.vocab_size, d])?,
-            position_embedding: embeddings.get("position_embedding.weight", &[config.max_position_embeddings, d])?,
+            position_embedding: embeddings
+                .get("position_embedding.weight", &[config.max_position_embeddings, d])?,
             layers,
             final_layer_norm: layer_norm(&weights.at("final_layer_norm"), d, eps)?,
             act,
@@ -162,7 +165,8 @@ impl ClipTextModel {
         let x = splice_rows(tape, &self.token_embedding, vectors, ids, batch)?;
         let dtype = self.compute_dtype();
         let positions = self.position_embedding.narrow(0, 0, tokens)?.to_dtype(dtype)?;
-        let positions = positions.unsqueeze(0)?.broadcast_as((batch, tokens, self.config.hidden_size))?.contiguous()?;
+        let positions =
+            positions.unsqueeze(0)?.broadcast_as((batch, tokens, self.config.hidden_size))?.contiguous()?;
         let mut x = add(tape, &x, &positions.into())?;
         let wanted = self.layers.len().saturating_sub(skip).max(1);
         let mut hidden = None;

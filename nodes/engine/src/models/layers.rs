@@ -17,7 +17,14 @@ pub(super) fn conv3x3(weights: &Weights, c: usize, o: usize) -> Result<Conv2d> {
     conv2d(weights, c, o, 3, 1, 1)
 }
 
-pub(super) fn conv2d(weights: &Weights, c: usize, o: usize, k: usize, stride: usize, padding: usize) -> Result<Conv2d> {
+pub(super) fn conv2d(
+    weights: &Weights,
+    c: usize,
+    o: usize,
+    k: usize,
+    stride: usize,
+    padding: usize,
+) -> Result<Conv2d> {
     let weight = weights.get("weight", &[o, c, k, k])?;
     Ok(Conv2d { weight, bias: Some(weights.get("bias", &[o])?), stride, padding })
 }

@@ -204,7 +204,12 @@ impl UNet2DConditionModel {
             down_blocks,
             mid_block,
             up_blocks,
-            conv_norm_out: group_norm(&weights.at("conv_norm_out"), config.norm_num_groups, first, config.norm_eps)?,
+            conv_norm_out: group_norm(
+                &weights.at("conv_norm_out"),
+                config.norm_num_groups,
+                first,
+                config.norm_eps,
+            )?,
             conv_out: conv3x3(&weights.at("conv_out"), first, config.out_channels)?,
             config: config.clone(),
         })
@@ -275,7 +280,9 @@ impl UNet2DConditionModel {
         for block in &self.up_blocks {
             for layer in &block.layers {
                 let Some(skip) = skips.pop() else {
-                    return Err(Error::incompatible("the UNet has more layers on its way up than on its way down"));
+                    return Err(Error::incompatible(
+                        "the UNet has more layers on its way up than on its way down",
+                    ));
                 };
                 h = run(tape, layer, &concat_channels(tape, &h, &skip)?, temb, context)?;
             }
@@ -302,7 +309,8 @@ impl UNet2DConditionModel {
             values.extend(first);
             values.extend(second);
         }
-        let emb = Tensor::from_vec(values, (batch, 2 * half), self.device())?.to_dtype(self.compute_dtype())?;
+        let emb =
+            Tensor::from_vec(values, (batch, 2 * half), self.device())?.to_dtype(self.compute_dtype())?;
         let (linear_1, linear_2) = &self.time_embedding;
         linear_2.apply(&silu(&linear_1.apply(&emb)?)?)
     }
@@ -313,7 +321,13 @@ pub(super) fn compute_dtype(weight: &Tensor) -> candle_core::DType {
     if weight.device().is_cpu() { candle_core::DType::F32 } else { weight.dtype() }
 }
 
-fn run(tape: &Tape, (resnet, attention): &Layer, x: &Traced, temb: Option<&Tensor>, context: &Traced) -> Result<Traced> {
+fn run(
+    tape: &Tape,
+    (resnet, attention): &Layer,
+    x: &Traced,
+    temb: Option<&Tensor>,
+    context: &Traced,
+) -> Result<Traced> {
     let h = resnet.forward(tape, x, temb)?;
     match attention {
         Some(attention) => attention.forward(tape, &h, context),
@@ -328,19 +342,34 @@ fn has_attention(kind: &str) -> bool {
 impl UNet2DConditionConfig {
     fn check(&self, origin: &str) -> Result<()> {
         let levels = self.block_out_channels.len();
-        let problem = if levels == 0 || self.down_block_types.len() != levels || self.up_block_types.len() != levels {
-            format!("{levels} widths, {} down blocks, {} up blocks", self.down_block_types.len(), self.up_block_types.len())
-        } else if let Some(kind) = self.down_block_types.iter().chain(&self.up_block_types).find(|kind| {
-            !["CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"].contains(&kind.as_str())
-        }) {
-            format!("block type {kind} is not known")
-        } else if let Some(kind) = self.addition_embed_type.as_ref().or(self.class_embed_type.as_ref()) {
-            format!("extra conditioning of type {kind} is not known")
-        } else if self.block_out_channels.iter().any(|c| self.norm_num_groups == 0 || c % self.norm_num_groups != 0) {
-            format!("widths {:?} cannot be normed in {} groups", self.block_out_channels, self.norm_num_groups)
-        } else {
-            return Ok(());
-        };
-        Err(Error::incompatible(format!("{origin}: this UNet is not of Stable Diffusion 1's structure: {problem}")))
+        let problem =
+            if levels == 0 || self.down_block_types.len() != levels || self.up_block_types.len() != levels {
+                format!(
+                    "{levels} widths, {} down blocks, {} up blocks",
+                    self.down_block_types.len(),
+                    self.up_block_types.len()
+                )
+            } else if let Some(kind) = self.down_block_types.iter().chain(&self.up_block_types).find(|kind| {
+                !["CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"]
+                    .contains(&kind.as_str())
+            }) {
+                format!("block type {kind} is not known")
+            } else if let Some(kind) = self.addition_embed_type.as_ref().or(self.class_embed_type.as_ref()) {
+                format!("extra conditioning of type {kind} is not known")
+            } else if self
+                .block_out_channels
+                .iter()
+                .any(|c| self.norm_num_groups == 0 || c % self.norm_num_groups != 0)
+            {
+                format!(
+                    "widths {:?} cannot be normed in {} groups",
+                    self.block_out_channels, self.norm_num_groups
+                )
+            } else {
+                return Ok(());
+            };
+        Err(Error::incompatible(format!(
+            "{origin}: this UNet is not of Stable Diffusion 1's structure: {problem}"
+        )))
     }
 }

@@ -95,7 +95,9 @@ pub fn activation(tape: &Tape, x: &Traced, f: Activation) -> Result<Traced> {
         let gradient = if has_kernel(&x_value) {
             match f {
                 Activation::Silu => zip_map(&x_value, gradient, |x, g| g * Activation::Silu.slope(x))?,
-                Activation::QuickGelu => zip_map(&x_value, gradient, |x, g| g * Activation::QuickGelu.slope(x))?,
+                Activation::QuickGelu => {
+                    zip_map(&x_value, gradient, |x, g| g * Activation::QuickGelu.slope(x))?
+                }
                 Activation::Gelu => zip_map(&x_value, gradient, |x, g| g * Activation::Gelu.slope(x))?,
             }
         } else {
@@ -120,17 +122,19 @@ pub fn geglu(tape: &Tape, x: &Traced) -> Result<Traced> {
         let mut out = vec![0f32; x_value.elem_count() / 2];
         {
             let x = View::new(&x_value)?;
-            out.par_chunks_mut(n).with_min_len(rows_per_task(n)).zip(x.par_chunks(2 * n)).for_each(|(out, x)| {
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        let (a, g) = x.split_at(n);
-                        for ((out, a), g) in out.iter_mut().zip(a).zip(g) {
-                            *out = a * Activation::Gelu.value(*g);
-                        }
-                    },
-                );
-            });
+            out.par_chunks_mut(n).with_min_len(rows_per_task(n)).zip(x.par_chunks(2 * n)).for_each(
+                |(out, x)| {
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            let (a, g) = x.split_at(n);
+                            for ((out, a), g) in out.iter_mut().zip(a).zip(g) {
+                                *out = a * Activation::Gelu.value(*g);
+                            }
+                        },
+                    );
+                },
+            );
         }
         tensor(out, &shape)?
     } else {

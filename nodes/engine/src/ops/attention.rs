@@ -66,7 +66,14 @@ impl Geometry {
 }
 
 /// Attention of `q [B, Tq, C]` to `k, v [B, Tk, C]` in `heads` heads; the result is `[B, Tq, C]`.
-pub fn attention(tape: &Tape, q: &Traced, k: &Traced, v: &Traced, heads: usize, mask: Mask) -> Result<Traced> {
+pub fn attention(
+    tape: &Tape,
+    q: &Traced,
+    k: &Traced,
+    v: &Traced,
+    heads: usize,
+    mask: Mask,
+) -> Result<Traced> {
     tape.check()?;
     let (batch, queries, c) = q.value().dims3()?;
     let (_, keys, _) = k.value().dims3()?;
@@ -274,7 +281,9 @@ fn forward_composed(q: &Tensor, k: &Tensor, v: &Tensor, g: Geometry) -> Result<(
         Mask::None => scores,
         Mask::Causal => {
             let mask: Vec<f32> = (0..g.queries)
-                .flat_map(|row| (0..g.keys).map(move |key| if key < g.seen(row) { 0.0 } else { f32::NEG_INFINITY }))
+                .flat_map(|row| {
+                    (0..g.keys).map(move |key| if key < g.seen(row) { 0.0 } else { f32::NEG_INFINITY })
+                })
                 .collect();
             scores.broadcast_add(&Tensor::from_vec(mask, (g.queries, g.keys), q.device())?)?
         }

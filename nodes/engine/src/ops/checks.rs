@@ -51,7 +51,10 @@ fn check(name: &str, x: &Tensor, f: impl Fn(&Tape, &Traced) -> Result<Traced>) {
         let wanted = (value(&step(1.0)) - value(&step(-1.0))) / (2.0 * h);
         let found = dot(&gradient, &direction);
         let size = (dot(&gradient, &gradient) * dot(&direction, &direction)).sqrt();
-        assert!((wanted - found).abs() < 2e-3 * size.max(1e-3), "{name}: differences {wanted}, tape {found}, size {size}");
+        assert!(
+            (wanted - found).abs() < 2e-3 * size.max(1e-3),
+            "{name}: differences {wanted}, tape {found}, size {size}"
+        );
     }
 }
 
@@ -74,7 +77,8 @@ fn convolutions_agree_with_candle_and_differences() {
             let layer = conv(6, 4, k, stride, padding);
             let x = noise(&[2, 4, h, w], 9);
             let wanted = x.conv2d(&layer.weight, padding, stride, 1, 1).unwrap();
-            let wanted = wanted.broadcast_add(&layer.bias.as_ref().unwrap().reshape((1, 6, 1, 1)).unwrap()).unwrap();
+            let wanted =
+                wanted.broadcast_add(&layer.bias.as_ref().unwrap().reshape((1, 6, 1, 1)).unwrap()).unwrap();
             let y = layer.forward(&Tape::default(), &x.clone().into()).unwrap();
             let what = format!("conv {k} {stride} {padding} on {h}×{w}");
             assert_close(y.value(), &wanted, 1e-5, &what);
@@ -103,7 +107,8 @@ fn group_norm_gradient() {
     let norm = GroupNorm { weight: noise(&[6], 1), bias: noise(&[6], 2), num_groups: 3, eps: 1e-5 };
     let x = noise(&[2, 6, 5, 3], 3);
     for silu in [false, true] {
-        let run = |tape: &Tape, x: &Traced| if silu { norm.forward_silu(tape, x) } else { norm.forward(tape, x) };
+        let run =
+            |tape: &Tape, x: &Traced| if silu { norm.forward_silu(tape, x) } else { norm.forward(tape, x) };
         check("group norm", &x, run);
         let tape = Tape::default();
         let leaf = tape.leaf(x.clone());
@@ -168,7 +173,9 @@ fn layouts_and_sums() {
     check("tokens", &x, to_tokens);
     check("there and back", &x, |tape, x| from_tokens(tape, &to_tokens(tape, x)?, 4, 6));
     check("upsample", &x, upsample_nearest_2x);
-    check("concat", &x, |tape, x| concat_channels(tape, x, &upsample_nearest_2x(tape, x).map(|_| x.clone())?));
+    check("concat", &x, |tape, x| {
+        concat_channels(tape, x, &upsample_nearest_2x(tape, x).map(|_| x.clone())?)
+    });
     check("add per channel", &x, |tape, x| add_per_channel(tape, x, &noise(&[2, 3], 8)));
     let y = upsample_nearest_2x(&Tape::default(), &x.clone().into()).unwrap();
     assert_close(y.value(), &x.upsample_nearest2d(8, 12).unwrap(), 1e-7, "upsample");

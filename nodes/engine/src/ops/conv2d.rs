@@ -129,7 +129,10 @@ impl Conv2d {
         };
         let (places, k) = (g.places(), g.k());
         let mut y = vec![0f32; g.batch * g.o * places];
-        y.par_chunks_mut(places).with_min_len(16).enumerate().for_each(|(i, plane)| plane.fill(bias[i % g.o]));
+        y.par_chunks_mut(places)
+            .with_min_len(16)
+            .enumerate()
+            .for_each(|(i, plane)| plane.fill(bias[i % g.o]));
         {
             let (x, w) = (View::new(&x)?, View::new(&weight)?);
             let kernel = Mat::dense(&w, g.o, k);
@@ -168,20 +171,27 @@ fn input_gradient_kernel(gradient: &Tensor, weight: &Tensor, g: Geometry) -> Res
         let (gradient, w) = (View::new(gradient)?, View::new(weight)?);
         let channels = (TILE / (taps * places)).clamp(1, g.c);
         // A lone picture is cut finer, so that every thread has a share.
-        let channels = if g.batch == 1 { channels.min(g.c.div_ceil(2 * rayon::current_num_threads())) } else { channels };
+        let channels = if g.batch == 1 {
+            channels.min(g.c.div_ceil(2 * rayon::current_num_threads()))
+        } else {
+            channels
+        };
         let channels = channels.max(1);
         dx.par_chunks_mut(g.c * plane).enumerate().for_each(|(b, dx)| {
             let dy = Mat::dense(&gradient[b * g.o * places..(b + 1) * g.o * places], g.o, places);
-            dx.par_chunks_mut(channels * plane).enumerate().for_each_init(Vec::new, |cols: &mut Vec<f32>, (tile, dx)| {
-                let (first, count) = (tile * channels, dx.len() / plane);
-                let kernel = Mat::rows(&w[first * taps..], g.o, count * taps, k).t();
-                if g.is_pointwise() {
-                    return gemm(dx, places, kernel, dy, false, Threads::One);
-                }
-                cols.resize(count * taps * places, 0.0);
-                gemm(cols, places, kernel, dy, false, Threads::One);
-                scatter(dx, cols, g);
-            });
+            dx.par_chunks_mut(channels * plane).enumerate().for_each_init(
+                Vec::new,
+                |cols: &mut Vec<f32>, (tile, dx)| {
+                    let (first, count) = (tile * channels, dx.len() / plane);
+                    let kernel = Mat::rows(&w[first * taps..], g.o, count * taps, k).t();
+                    if g.is_pointwise() {
+                        return gemm(dx, places, kernel, dy, false, Threads::One);
+                    }
+                    cols.resize(count * taps * places, 0.0);
+                    gemm(cols, places, kernel, dy, false, Threads::One);
+                    scatter(dx, cols, g);
+                },
+            );
         });
     }
     tensor(dx, &[g.batch, g.c, g.h, g.w])

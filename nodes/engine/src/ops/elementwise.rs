@@ -19,11 +19,13 @@ pub(super) fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let mut out = vec![0f32; a.elem_count()];
     {
         let (a, b) = (View::new(&a)?, View::new(&b)?);
-        out.par_chunks_mut(GRAIN).zip(a.par_chunks(GRAIN)).zip(b.par_chunks(GRAIN)).for_each(|((out, a), b)| {
-            for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
-                *out = a + b;
-            }
-        });
+        out.par_chunks_mut(GRAIN).zip(a.par_chunks(GRAIN)).zip(b.par_chunks(GRAIN)).for_each(
+            |((out, a), b)| {
+                for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+                    *out = a + b;
+                }
+            },
+        );
     }
     tensor(out, a.dims())
 }
@@ -84,16 +86,18 @@ pub(super) fn zip_map(x: &Tensor, y: &Tensor, f: impl Fn(f32, f32) -> f32 + Sync
     let mut out = vec![0f32; x.elem_count()];
     {
         let (x, y) = (View::new(&x)?, View::new(&y)?);
-        out.par_chunks_mut(GRAIN).zip(x.par_chunks(GRAIN)).zip(y.par_chunks(GRAIN)).for_each(|((out, x), y)| {
-            super::math::vectorised(
-                #[inline(always)]
-                || {
-                    for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
-                        *out = f(*x, *y);
-                    }
-                },
-            );
-        });
+        out.par_chunks_mut(GRAIN).zip(x.par_chunks(GRAIN)).zip(y.par_chunks(GRAIN)).for_each(
+            |((out, x), y)| {
+                super::math::vectorised(
+                    #[inline(always)]
+                    || {
+                        for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
+                            *out = f(*x, *y);
+                        }
+                    },
+                );
+            },
+        );
     }
     tensor(out, x.dims())
 }

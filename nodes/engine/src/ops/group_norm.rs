@@ -89,7 +89,9 @@ impl GroupNorm {
                             let variance = sum_by(x.len(), |i| (x[i] - mean) * (x[i] - mean)) / n;
                             let r = 1.0 / (variance + self.eps as f32).sqrt();
                             *statistics = (mean, r);
-                            for (i, (y, x)) in y.chunks_exact_mut(plane).zip(x.chunks_exact(plane)).enumerate() {
+                            for (i, (y, x)) in
+                                y.chunks_exact_mut(plane).zip(x.chunks_exact(plane)).enumerate()
+                            {
                                 let scale = weight[first + i] * r;
                                 let shift = bias[first + i] - mean * scale;
                                 if silu {
@@ -137,7 +139,8 @@ impl GroupNorm {
                             for i in 0..channels {
                                 let range = i * plane..(i + 1) * plane;
                                 let (gamma, beta) = (weight[first + i], bias[first + i]);
-                                let (dx, x, g) = (&mut dx[range.clone()], &x[range.clone()], &gradient[range]);
+                                let (dx, x, g) =
+                                    (&mut dx[range.clone()], &x[range.clone()], &gradient[range]);
                                 for ((dx, x), g) in dx.iter_mut().zip(x).zip(g) {
                                     let slope = if silu {
                                         let u = (x - mean) * r * gamma + beta;

@@ -27,11 +27,18 @@ impl LayerNorm {
         tape.check()?;
         let c = self.weight.dims1()?;
         if x.dims().last() != Some(&c) {
-            return Err(Error::incompatible(format!("a layer norm of {c} channels got a tensor of shape {:?}", x.dims())));
+            return Err(Error::incompatible(format!(
+                "a layer norm of {c} channels got a tensor of shape {:?}",
+                x.dims()
+            )));
         }
         let x_value = x.value().contiguous()?;
         let norm = self.clone();
-        let value = if has_kernel(&x_value) { self.forward_kernel(&x_value)? } else { self.forward_composed(&x_value)? };
+        let value = if has_kernel(&x_value) {
+            self.forward_kernel(&x_value)?
+        } else {
+            self.forward_composed(&x_value)?
+        };
         Ok(tape.record(value, &[x], move |gradient| {
             let dx = if has_kernel(&x_value) {
                 norm.gradient_kernel(&x_value, &gradient.contiguous()?)?
@@ -80,7 +87,8 @@ impl LayerNorm {
                         || {
                             let (mean, r) = statistics(x, self.eps);
                             let mean_g = sum_by(c, |i| gradient[i] * weight[i]) / c as f32;
-                            let mean_gx = sum_by(c, |i| gradient[i] * weight[i] * (x[i] - mean) * r) / c as f32;
+                            let mean_gx =
+                                sum_by(c, |i| gradient[i] * weight[i] * (x[i] - mean) * r) / c as f32;
                             for i in 0..c {
                                 dx[i] = r * (gradient[i] * weight[i] - mean_g - (x[i] - mean) * r * mean_gx);
                             }
@@ -110,7 +118,9 @@ impl LayerNorm {
         let (normalised, r) = self.normalised(x)?;
         let g = gradient.to_dtype(DType::F32)?.broadcast_mul(&self.weight.to_dtype(DType::F32)?)?;
         let mean_gx = (&g * &normalised)?.mean_keepdim(D::Minus1)?;
-        let dx = g.broadcast_sub(&g.mean_keepdim(D::Minus1)?)?.broadcast_sub(&normalised.broadcast_mul(&mean_gx)?)?;
+        let dx = g
+            .broadcast_sub(&g.mean_keepdim(D::Minus1)?)?
+            .broadcast_sub(&normalised.broadcast_mul(&mean_gx)?)?;
         Ok(dx.broadcast_mul(&r)?.to_dtype(x.dtype())?)
     }
 

@@ -24,7 +24,9 @@ impl Linear {
         let (out, inner) = self.weight.dims2()?;
         let shape = x.dims().to_vec();
         if shape.last() != Some(&inner) {
-            return Err(Error::incompatible(format!("a linear layer takes {inner} channels, but got {shape:?}")));
+            return Err(Error::incompatible(format!(
+                "a linear layer takes {inner} channels, but got {shape:?}"
+            )));
         }
         let value = if has_kernel(x.value()) {
             self.forward_kernel(x.value())?
@@ -63,7 +65,11 @@ impl Linear {
     fn forward_kernel(&self, x: &Tensor) -> Result<Tensor> {
         let (out, inner) = self.weight.dims2()?;
         let (x, weight) = (x.contiguous()?, as_computed(&self.weight, x)?.contiguous()?);
-        let bias = self.bias.as_ref().map(|bias| as_computed(bias, &x)?.to_vec1::<f32>().map_err(Error::from)).transpose()?;
+        let bias = self
+            .bias
+            .as_ref()
+            .map(|bias| as_computed(bias, &x)?.to_vec1::<f32>().map_err(Error::from))
+            .transpose()?;
         let m = x.elem_count() / inner;
         let mut y = vec![0f32; m * out];
         if let Some(bias) = &bias {

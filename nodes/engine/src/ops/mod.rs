@@ -20,8 +20,8 @@ mod splice;
 mod tape;
 mod view;
 
-pub use activation::{Activation, activation, geglu};
 pub(crate) use activation::silu;
+pub use activation::{Activation, activation, geglu};
 pub use attention::{Mask, attention};
 pub use conv2d::Conv2d;
 pub use elementwise::{add, add_per_channel};

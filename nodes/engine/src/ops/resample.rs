@@ -42,9 +42,13 @@ pub fn upsample_nearest_2x(tape: &Tape, x: &Traced) -> Result<Traced> {
             }
             tensor(dx, &[b, c, h, w])?
         } else {
-            gradient.reshape((b * c, h, 2, w * 2))?.sum(2)?.reshape((b * c, h, w, 2))?.sum(3)?.reshape((b, c, h, w))?
+            gradient
+                .reshape((b * c, h, 2, w * 2))?
+                .sum(2)?
+                .reshape((b * c, h, w, 2))?
+                .sum(3)?
+                .reshape((b, c, h, w))?
         };
         Ok(vec![Some(dx)])
     }))
 }
-

@@ -126,7 +126,10 @@ impl Tape {
             return Ok(leaf.value.zeros_like()?);
         };
         if start >= records.len() || leaf_position >= records.len() {
-            return Err(Error::new(ErrorKind::Internal, "the value is not on this tape: it was walked before"));
+            return Err(Error::new(
+                ErrorKind::Internal,
+                "the value is not on this tape: it was walked before",
+            ));
         }
         let mut gradients: Vec<Option<Tensor>> = vec![None; records.len()];
         gradients[start] = Some(gradient);

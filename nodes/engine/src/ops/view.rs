@@ -2,7 +2,6 @@
 
 use std::ops::Deref;
 
-
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use parking_lot::RwLockReadGuard;
 
@@ -29,10 +28,16 @@ impl<'a> View<'a> {
     pub(super) fn new(tensor: &'a Tensor) -> Result<Self> {
         let (storage, layout) = tensor.storage_and_layout();
         let Some((start, end)) = layout.contiguous_offsets() else {
-            return Err(Error::new(ErrorKind::Internal, "a kernel was given a tensor that is not contiguous"));
+            return Err(Error::new(
+                ErrorKind::Internal,
+                "a kernel was given a tensor that is not contiguous",
+            ));
         };
         if !matches!(&*storage, Storage::Cpu(CpuStorage::F32(_))) {
-            return Err(Error::new(ErrorKind::Internal, "a kernel was given a tensor that is not f32 on the CPU"));
+            return Err(Error::new(
+                ErrorKind::Internal,
+                "a kernel was given a tensor that is not f32 on the CPU",
+            ));
         }
         Ok(Self { storage, start, end })
     }

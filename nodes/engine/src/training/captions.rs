@@ -41,7 +41,12 @@ impl<'a> PromptIds<'a> {
         }
         if !inside {
             let what = if occurs {
-                format!("the {} vectors of {} do not fit into the {} tokens of", self.n, self.placeholder, limit + 1)
+                format!(
+                    "the {} vectors of {} do not fit into the {} tokens of",
+                    self.n,
+                    self.placeholder,
+                    limit + 1
+                )
             } else {
                 format!("the placeholder {} does not occur in", self.placeholder)
             };

@@ -13,8 +13,10 @@ use crate::{Error, Result};
 pub fn check_placeholder(tokenizer: &Tokenizer, placeholder: &str) -> Result<()> {
     check_word(placeholder)?;
     if tokenizer.encode_words(placeholder)?.len() == 1 {
-        return Err(Error::invalid(format!("the placeholder '{placeholder}' is a word that the text encoder already knows"))
-            .help(format!("choose a word that does not exist, for instance <{placeholder}>")));
+        return Err(Error::invalid(format!(
+            "the placeholder '{placeholder}' is a word that the text encoder already knows"
+        ))
+        .help(format!("choose a word that does not exist, for instance <{placeholder}>")));
     }
     Ok(())
 }
@@ -30,13 +32,16 @@ pub fn initial_vectors(
     n: usize,
 ) -> Result<(Tensor, Option<String>)> {
     if n == 0 || n > MOST_VECTORS {
-        return Err(Error::invalid(format!("{n} vectors for one word: a prompt has room for 1 to {MOST_VECTORS}"))
-            .help("1 to 8 vectors are usual; more follow the rest of the prompt less"));
+        return Err(Error::invalid(format!(
+            "{n} vectors for one word: a prompt has room for 1 to {MOST_VECTORS}"
+        ))
+        .help("1 to 8 vectors are usual; more follow the rest of the prompt less"));
     }
     let ids = tokenizer.encode_words(init_text)?;
     if ids.is_empty() {
-        return Err(Error::invalid("the init word is empty")
-            .help("give a word that says roughly what the pictures show, for instance cat, toy or painting"));
+        return Err(Error::invalid("the init word is empty").help(
+            "give a word that says roughly what the pictures show, for instance cat, toy or painting",
+        ));
     }
     let table = text_encoder.token_embedding();
     let row = |id: u32| -> Result<Vec<f32>> { Ok(table.get(id as usize)?.to_dtype(DType::F32)?.to_vec1()?) };

@@ -44,7 +44,8 @@ pub fn loss_and_gradient(
         None => difference.clone(),
     };
     let loss = f64::from((&weighted * &difference)?.mean_all()?.to_scalar::<f32>()?);
-    let gradient = (weighted * (2.0 / difference.elem_count() as f64))?.to_dtype(prediction.value().dtype())?;
+    let gradient =
+        (weighted * (2.0 / difference.elem_count() as f64))?.to_dtype(prediction.value().dtype())?;
     let gradient = tape.backward(&prediction, gradient, &leaf)?;
     Ok((loss, gradient.to_dtype(DType::F32)?))
 }

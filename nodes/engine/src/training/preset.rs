@@ -109,7 +109,9 @@ impl Preset {
             steps: choices.steps.unwrap_or(values.steps),
             batch_size,
             gradient_accumulation,
-            learning_rate: choices.learning_rate.unwrap_or_else(|| (values.learning_rate)(samples, vocabulary_rms)),
+            learning_rate: choices
+                .learning_rate
+                .unwrap_or_else(|| (values.learning_rate)(samples, vocabulary_rms)),
             learning_rate_schedule: choices.learning_rate_schedule.unwrap_or(values.learning_rate_schedule),
             warmup: choices.warmup.unwrap_or(0),
             optimiser: AdamWConfig {
@@ -141,16 +143,23 @@ mod tests {
             Preset::Paper,
             &Choices { batch_size: Some(2), gradient_accumulation: Some(3), ..Choices::default() },
         );
-        assert!((paper.learning_rate - 0.03).abs() < 1e-12, "the paper's rate is scaled by batch × accumulation");
+        assert!(
+            (paper.learning_rate - 0.03).abs() < 1e-12,
+            "the paper's rate is scaled by batch × accumulation"
+        );
         let diffusers = settings(Preset::Diffusers, &Choices::default());
-        assert_eq!((diffusers.learning_rate, diffusers.steps, diffusers.gradient_accumulation), (2e-3, 3000, 4));
+        assert_eq!(
+            (diffusers.learning_rate, diffusers.steps, diffusers.gradient_accumulation),
+            (2e-3, 3000, 4)
+        );
         let mmagic = settings(Preset::Mmagic, &Choices::default());
         assert_eq!((mmagic.learning_rate, mmagic.batch_size, mmagic.flip), (5e-4, 1, false));
     }
 
     #[test]
     fn a_choice_beats_the_preset() {
-        let choices = Choices { learning_rate: Some(1e-3), steps: Some(7), flip: Some(false), ..Choices::default() };
+        let choices =
+            Choices { learning_rate: Some(1e-3), steps: Some(7), flip: Some(false), ..Choices::default() };
         let chosen = settings(Preset::Paper, &choices);
         assert_eq!((chosen.learning_rate, chosen.steps, chosen.flip, chosen.batch_size), (1e-3, 7, false, 4));
     }

@@ -83,7 +83,8 @@ impl RunFolder {
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let text = |name: &str| metadata.get(name).ok_or_else(|| damaged(format!("{name} is missing")));
-        let number = |name: &str| text(name)?.parse::<u64>().map_err(|error| damaged(format!("{name}: {error}")));
+        let number =
+            |name: &str| text(name)?.parse::<u64>().map_err(|error| damaged(format!("{name}: {error}")));
         let values = |name: &str| -> Result<Vec<f32>> {
             let view = file.tensor(name).map_err(|error| damaged(error.to_string()))?;
             let numbers = view.data().chunks_exact(4);
@@ -96,7 +97,11 @@ impl RunFolder {
         let count = trainer.state.vectors.len();
         let matrix = |name: &str| {
             let values = values(name)?;
-            if values.len() == count { Ok(values) } else { Err(damaged(format!("{name} holds {} numbers", values.len()))) }
+            if values.len() == count {
+                Ok(values)
+            } else {
+                Err(damaged(format!("{name} holds {} numbers", values.len())))
+            }
         };
         let rng = text("rng")?;
         let rng = (0..rng.len() / 2)

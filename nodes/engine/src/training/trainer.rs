@@ -101,7 +101,8 @@ impl Trainer {
         }
         check_placeholder(&models.tokenizer, &settings.placeholder)?;
         let text = &models.text_encoder;
-        let (initial, remark) = initial_vectors(text, &models.tokenizer, &settings.init_text, settings.num_vectors)?;
+        let (initial, remark) =
+            initial_vectors(text, &models.tokenizer, &settings.init_text, settings.num_vectors)?;
         let mut remarks: Vec<String> = remark.into_iter().collect();
         let vocabulary_norm = vocabulary_norm(text)?;
 
@@ -136,7 +137,10 @@ impl Trainer {
             adam: AdamW::new(settings.optimiser, initial.len()),
             vectors: initial.clone(),
             initial,
-            draws: Draws { rng: TorchRng::new(settings.seed), queues: vec![Vec::new(); latents.groups.len()] },
+            draws: Draws {
+                rng: TorchRng::new(settings.seed),
+                queues: vec![Vec::new(); latents.groups.len()],
+            },
             losses: Vec::new(),
             rate_scale: 1.0,
         };
@@ -215,7 +219,8 @@ impl Trainer {
     /// [`ErrorKind::Diverged`] after several such steps in a row.
     pub fn apply(&mut self, loss: f64, gradient: &[f32]) -> Result<StepReport> {
         let step = self.step_count();
-        let factor = self.settings.learning_rate_schedule.factor(step, self.settings.steps, self.settings.warmup);
+        let factor =
+            self.settings.learning_rate_schedule.factor(step, self.settings.steps, self.settings.warmup);
         let learning_rate = self.settings.learning_rate * factor * self.state.rate_scale;
         let d = self.models.text_encoder.config().hidden_size;
         let mut next = (self.state.vectors.clone(), self.state.adam.clone());
@@ -233,7 +238,10 @@ impl Trainer {
             if self.failures >= MAX_FAILURES {
                 return Err(Error::new(
                     ErrorKind::Diverged,
-                    format!("step {}: the loss or the vectors were not finite {MAX_FAILURES} times in a row", step + 1),
+                    format!(
+                        "step {}: the loss or the vectors were not finite {MAX_FAILURES} times in a row",
+                        step + 1
+                    ),
                 )
                 .help("lower the learning rate, or compute in f32; the vectors from before are kept"));
             }
@@ -282,7 +290,11 @@ impl Trainer {
         let timesteps = if settings.stratified_timesteps {
             let part = total as f64 / b as f64;
             let places = rng.uniform(b);
-            places.iter().enumerate().map(|(i, u)| (((i as f64 + f64::from(*u)) * part) as usize).min(total - 1)).collect()
+            places
+                .iter()
+                .enumerate()
+                .map(|(i, u)| (((i as f64 + f64::from(*u)) * part) as usize).min(total - 1))
+                .collect()
         } else {
             rng.randint(0, total as i64, b)?.into_iter().map(|t| t as usize).collect()
         };

@@ -1,0 +1,146 @@
+//! Checkpoints that are missing, cut short, damaged or of another structure, each with its error.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use vocable_engine::checkpoint::{PipelineFolder, Precision};
+use vocable_engine::{CancelToken, Error, ErrorKind};
+
+use crate::support::{root, tiny};
+
+/// A copy of the tiny pipeline that may be damaged.
+fn copy() -> (tempfile::TempDir, PathBuf) {
+    fn copy_all(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            if entry.path().is_dir() {
+                copy_all(&entry.path(), &target)
+            } else {
+                drop(fs::copy(entry.path(), target).unwrap())
+            }
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    copy_all(&tiny(), folder.path());
+    let path = folder.path().to_owned();
+    (folder, path)
+}
+
+fn unet_error(path: &Path) -> Error {
+    let folder = PipelineFolder::open(path).unwrap();
+    folder.unet(&Device::Cpu, Precision::F32, &CancelToken::new()).unwrap_err()
+}
+
+const WEIGHTS: &str = "unet/diffusion_pytorch_model.safetensors";
+
+#[test]
+fn a_folder_that_is_no_pipeline() {
+    let error = PipelineFolder::open(Path::new("no/such/folder")).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotFound);
+    let error = PipelineFolder::open(&root().join("tests")).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Incompatible);
+    assert!(error.message.contains("model_index.json"), "{error}");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let (_keep, path) = copy();
+    fs::remove_file(path.join(WEIGHTS)).unwrap();
+    let error = unet_error(&path);
+    assert_eq!(error.kind, ErrorKind::NotFound);
+    assert!(error.message.contains("diffusion_pytorch_model"), "{error}");
+}
+
+#[test]
+fn a_file_cut_short_is_named() {
+    let (_keep, path) = copy();
+    let file = path.join(WEIGHTS);
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() - 1000]).unwrap();
+    let error = unet_error(&path);
+    assert_eq!(error.kind, ErrorKind::Incompatible);
+    assert!(
+        error.message.contains("diffusion_pytorch_model.safetensors") && error.help.contains("cut short"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_weight_that_is_not_a_number_is_named() {
+    let (_keep, path) = copy();
+    let file = path.join(WEIGHTS);
+    let mut tensors = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+    let name = "mid_block.resnets.0.conv1.bias";
+    let nan = (tensors[name].zeros_like().unwrap() / 0.0).unwrap();
+    tensors.insert(name.into(), nan);
+    candle_core::safetensors::save(&tensors, &file).unwrap();
+    let error = unet_error(&path);
+    assert_eq!(error.kind, ErrorKind::Incompatible);
+    assert!(error.message.contains(name) && error.message.contains("not finite"), "{error}");
+}
+
+#[test]
+fn a_tensor_of_another_shape_and_a_missing_one_are_named() {
+    let (_keep, path) = copy();
+    let file = path.join(WEIGHTS);
+    let tensors = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+    let mut changed = tensors.clone();
+    changed.insert("conv_in.bias".into(), tensors["conv_in.bias"].narrow(0, 0, 3).unwrap());
+    candle_core::safetensors::save(&changed, &file).unwrap();
+    let error = unet_error(&path);
+    assert!(
+        error.message.contains("conv_in.bias")
+            && error.message.contains("[3]")
+            && error.message.contains("[16]"),
+        "{error}"
+    );
+    let mut changed = tensors;
+    changed.remove("conv_in.bias");
+    candle_core::safetensors::save(&changed, &file).unwrap();
+    let error = unet_error(&path);
+    assert!(error.message.contains("conv_in.bias is missing"), "{error}");
+}
+
+#[test]
+fn cancelled_loading_says_so() {
+    let cancel = CancelToken::new();
+    cancel.cancel();
+    let error =
+        PipelineFolder::open(&tiny()).unwrap().unet(&Device::Cpu, Precision::F32, &cancel).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Cancelled);
+}
+
+#[test]
+fn half_precision_weights_give_nearly_the_same_numbers() {
+    use candle_core::Tensor;
+    use vocable_engine::ops::Tape;
+    let folder = PipelineFolder::open(&tiny()).unwrap();
+    let goldens = crate::support::Goldens::open("tiny.safetensors");
+    let predict = |precision| -> Tensor {
+        let unet = folder.unet(&Device::Cpu, precision, &CancelToken::new()).unwrap();
+        let context = goldens.get("unet.context").into();
+        unet.forward(&Tape::default(), &goldens.get("unet.x").into(), &[3.0, 977.0], &context)
+            .unwrap()
+            .into_value()
+    };
+    // The files hold f16, so that type loses nothing; bf16 has 8 bits.
+    assert!(crate::support::relative(&predict(Precision::F16), &goldens.get("unet.y")) < 2e-5);
+    let error = crate::support::relative(&predict(Precision::Bf16), &goldens.get("unet.y"));
+    assert!(error > 1e-4 && error < 0.05, "{error:.1e}");
+}
+
+#[test]
+fn the_fingerprint_follows_the_contents() {
+    let (_keep, path) = copy();
+    let fingerprint = |path: &Path| PipelineFolder::open(path).unwrap().fingerprint().unwrap();
+    assert_eq!(fingerprint(&path), fingerprint(&tiny()));
+    let file = path.join("vae/diffusion_pytorch_model.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    assert_ne!(fingerprint(&path), fingerprint(&tiny()));
+}
