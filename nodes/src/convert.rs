@@ -6,9 +6,8 @@ use candle_core::{DType, Device, Tensor};
 use vocable_engine::ErrorKind as EngineKind;
 use vocable_engine::concept::{Concept, ConceptItem};
 use vocable_engine::embedding::Embedding;
+use vocable_engine::sampling::Guidance;
 use vocable_host_sdk::abi::{DType as HostDType, ErrorKind, Inputs, NodeError, TensorBuf, Value};
-
-use crate::sampling::Guidance;
 
 /// The engine's error as the host's: kind, message and help stay what they are.
 pub(crate) fn node_error(error: vocable_engine::Error) -> NodeError {
@@ -263,6 +262,11 @@ pub(crate) fn concept_preview(concept: &Concept) -> Result<TensorBuf, NodeError>
     let batch = concept.items.iter().map(padded).collect::<candle_core::Result<Vec<_>>>();
     let batch = batch.and_then(|items| Tensor::stack(&items, 0)).map_err(tensor_error)?;
     image_from_pixels(&batch)
+}
+
+/// The tensor where its numbers can be read.
+pub(crate) fn to_cpu(tensor: &Tensor) -> vocable_engine::Result<Tensor> {
+    Ok(tensor.to_device(&Device::Cpu)?)
 }
 
 /// Latents of zeros.

@@ -3,18 +3,15 @@
 use std::sync::Arc;
 
 use vocable_engine::concept::Concept;
-use vocable_engine::diffusion::NoiseSchedule;
-use vocable_engine::models::{AutoencoderKL, ClipTextModel, UNet2DConditionModel};
+use vocable_engine::models::{AutoencoderKL, ClipTextModel};
+use vocable_engine::sampling::Denoiser;
 use vocable_engine::tokenizer::Tokenizer;
 use vocable_host_sdk::abi::{Handle, Inputs, NodeError, Value};
 
 /// A denoiser and what it was trained with.
 #[derive(Clone)]
 pub(crate) struct Model {
-    pub(crate) unet: Arc<UNet2DConditionModel>,
-    pub(crate) schedule: NoiseSchedule,
-    /// Latents are multiplied by it before they are noised.
-    pub(crate) latent_scale: f64,
+    pub(crate) denoiser: Denoiser,
     /// What the user calls it.
     pub(crate) name: String,
     /// A short name for the weights.

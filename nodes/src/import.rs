@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use vocable_engine::checkpoint::Weights;
 use vocable_engine::diffusion::{NoiseSchedule, ScheduleConfig};
 use vocable_engine::models::{AutoencoderKL, ClipTextModel, UNet2DConditionModel};
+use vocable_engine::sampling::Denoiser;
 use vocable_engine::tokenizer::Tokenizer;
 use vocable_host_sdk::abi::{NodeError, StateKind, TensorBuf, Value};
 
@@ -79,9 +80,10 @@ pub(crate) fn import(
                 Some(json) => ScheduleConfig::from_json(json).map_err(node_error)?,
                 None => ScheduleConfig::default(),
             };
-            let schedule = NoiseSchedule::from_config(&schedule).map_err(node_error)?;
-            let latent_scale = settings.get("scaling_factor").and_then(Value::as_float).unwrap_or(0.18215);
-            Ok(Model { unet: Arc::new(unet), schedule, latent_scale, name, fingerprint }.into_value())
+            let schedule = Arc::new(NoiseSchedule::from_config(&schedule).map_err(node_error)?);
+            let scaling_factor = settings.get("scaling_factor").and_then(Value::as_float).unwrap_or(0.18215);
+            let denoiser = Denoiser { unet: Arc::new(unet), schedule, scaling_factor };
+            Ok(Model { denoiser, name, fingerprint }.into_value())
         }
         StateKind::Clip => {
             let encoder = ClipTextModel::new(&read(config)?, &weights).map_err(node_error)?;

@@ -16,7 +16,6 @@ mod plugin;
 mod previews;
 pub mod registry;
 mod run;
-mod sampling;
 mod training;
 
 #[cfg(test)]

@@ -6,12 +6,13 @@ use image::RgbImage;
 use sha2::{Digest, Sha256};
 use vocable_engine::CancelToken;
 use vocable_engine::embedding::Embedding;
+use vocable_engine::sampling::{Guidance, Sampling};
 use vocable_host_sdk::abi::{HostContext, Level, NodeError, PreviewImage, TensorBuf};
 
 use crate::convert::{bytes_from_pixels, node_error, zeros};
 use crate::encoding::{Library, encode};
 use crate::files::write_atomically;
-use crate::sampling::{Guidance, Sampling, sample};
+
 use crate::training::Run;
 
 /// What previews show and when.
@@ -91,10 +92,11 @@ impl<'a> Previews<'a> {
         // The first picture's size, in whole latents of the UNet.
         let (height, width) = self.run.pictures.items.first().map_or((512, 512), |item| item.size());
         let side = |pixels: usize| {
-            let multiple = model.unet.latent_multiple();
+            let multiple = model.denoiser.unet.latent_multiple();
             (pixels / vae.autoencoder.factor() / multiple).max(1) * multiple
         };
-        let latent = zeros(&[previews.count, model.unet.config().in_channels, side(height), side(width)])?;
+        let latent =
+            zeros(&[previews.count, model.denoiser.unet.config().in_channels, side(height), side(width)])?;
         let request = Sampling {
             seed: settings.seed,
             steps: previews.steps,
@@ -103,7 +105,7 @@ impl<'a> Previews<'a> {
             scheduler: "karras".to_string(),
             denoise: 1.0,
         };
-        let latents = sample(model, &request, &guidance, &latent, cancel, &mut |_, _| {})?;
+        let latents = model.denoiser.sample(&request, &guidance, &latent, cancel, &mut |_| Ok(()))?;
         let pictures = (0..previews.count).map(|index| {
             let pixels = vae.autoencoder.decode(&latents.narrow(0, index, 1)?, cancel)?;
             let (width, height, bytes) = bytes_from_pixels(&pixels)?;

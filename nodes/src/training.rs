@@ -83,10 +83,10 @@ fn prepare(run: &Run, host: &HostContext<'_>, cancel: &CancelToken) -> Result<Tr
     let latents = LatentCache::new(&run.vae.autoencoder, &run.pictures, mirror, cancel, progress)
         .map_err(node_error)?;
     let models = TrainingModels {
-        unet: run.model.unet.clone(),
+        unet: run.model.denoiser.unet.clone(),
         text_encoder: run.clip.encoder.clone(),
         tokenizer: run.clip.tokenizer.clone(),
-        schedule: Arc::new(run.model.schedule.clone()),
+        schedule: run.model.denoiser.schedule.clone(),
         skip_layers: run.clip.skip,
     };
     let trainer = Trainer::new(models, latents, run.settings.clone()).map_err(node_error)?;
@@ -217,10 +217,8 @@ impl<'a> Session<'a> {
 
     /// The word as it is now.
     fn embedding(&self, trainer: &Trainer) -> Result<Embedding, NodeError> {
-        let vectors = trainer
-            .vectors()
-            .and_then(|vectors| Ok(vectors.to_device(&candle_core::Device::Cpu)?))
-            .map_err(node_error)?;
+        let vectors =
+            trainer.vectors().and_then(|vectors| crate::convert::to_cpu(&vectors)).map_err(node_error)?;
         let settings = &self.run.settings;
         let metadata = BTreeMap::from([
             ("trained_with".to_string(), format!("vocable {}", env!("CARGO_PKG_VERSION"))),

@@ -19,7 +19,7 @@ fn copy() -> (tempfile::TempDir, PathBuf) {
             if entry.path().is_dir() {
                 copy_all(&entry.path(), &target)
             } else {
-                drop(fs::copy(entry.path(), target).unwrap())
+                let _ = fs::copy(entry.path(), target).unwrap();
             }
         }
     }

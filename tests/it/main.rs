@@ -1,5 +1,8 @@
 //! Integration tests: the engine against PyTorch's numbers, the real libraries through the real loader, the command line.
 
+// Helpers of tests stand outside `#[test]` functions, where clippy cannot see that they are tests.
+#![allow(clippy::unwrap_used)]
+
 mod checkpoint;
 mod golden;
 mod oracle;

@@ -13,7 +13,7 @@ use vocable_engine::CancelToken;
 use vocable_engine::checkpoint::{PipelineFolder, Precision};
 use vocable_engine::concept::{Concept, ConceptOptions, OBJECT_TEMPLATES};
 use vocable_engine::ops::Tape;
-use vocable_engine::sampling::{Denoiser, SampleRequest};
+use vocable_engine::sampling::{Denoiser, Guidance, Sampling};
 use vocable_engine::training::{
     Choices, LatentCache, Preset, PromptIds, Trainer, TrainingModels, vocabulary_norm,
 };
@@ -81,21 +81,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let vectors = trainer.vectors()?;
     let side = 96 / vae.factor();
-    let request = SampleRequest {
+    let how = Sampling {
         seed: 7,
         steps: 20,
         cfg: 3.0,
-        sampler_name: "dpmpp_2m".into(),
+        sampler: "dpmpp_2m".into(),
         scheduler: "karras".into(),
         denoise: 1.0,
-        positive: encode("a photo of a <quandle> on a yellow background", &vectors)?,
-        // What the word meant before it was learned: guidance away from it.
-        negative: encode("<quandle>", &trainer.initial_vectors()?)?,
-        latents: Tensor::zeros((1, 4, side, side), DType::F32, &device)?,
     };
+    let guidance = Guidance {
+        positive: vec![encode("a photo of a <quandle> on a yellow background", &vectors)?],
+        // What the word meant before it was learned: guidance away from it.
+        negative: vec![encode("<quandle>", &trainer.initial_vectors()?)?],
+    };
+    let blank = Tensor::zeros((1, 4, side, side), DType::F32, &device)?;
     let scaling_factor = vae.config().scaling_factor;
     let denoiser = Denoiser { unet: models.unet.clone(), schedule: models.schedule.clone(), scaling_factor };
-    let latents = denoiser.sample(&request, &cancel, &mut |_| Ok(()))?;
+    let latents = denoiser.sample(&how, &guidance, &blank, &cancel, &mut |_| Ok(()))?;
     let pixels = ((vae.decode(&latents, &cancel)?.clamp(-1f32, 1f32)? + 1.0)? * 127.5)?;
     let bytes: Vec<u8> = pixels
         .get(0)?

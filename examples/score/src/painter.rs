@@ -8,7 +8,7 @@ use vocable_engine::CancelToken;
 use vocable_engine::checkpoint::{PipelineFolder, Precision};
 use vocable_engine::models::AutoencoderKL;
 use vocable_engine::ops::Tape;
-use vocable_engine::sampling::{Denoiser, SampleRequest};
+use vocable_engine::sampling::{Denoiser, Guidance, Sampling};
 use vocable_engine::training::{PromptIds, TrainingModels};
 
 use crate::judge::Result;
@@ -81,18 +81,20 @@ impl Painter {
         let rows =
             prompts.iter().map(|prompt| self.encode(prompt, word, vectors)).collect::<Result<Vec<_>>>()?;
         let side = self.side() / self.vae.factor();
-        let request = SampleRequest {
+        let how = Sampling {
             seed,
             steps: self.steps,
             cfg: self.cfg,
-            sampler_name: "dpmpp_2m".into(),
-            scheduler: "normal".into(),
+            sampler: "dpmpp_2m".into(),
+            scheduler: "karras".into(),
             denoise: 1.0,
-            positive: Tensor::cat(&rows, 0)?,
-            negative: self.encode("", word, vectors)?,
-            latents: Tensor::zeros((prompts.len(), 4, side, side), DType::F32, &Device::Cpu)?,
         };
-        let latents = self.denoiser.sample(&request, &cancel, &mut |_| Ok(()))?;
+        let guidance = Guidance {
+            positive: vec![Tensor::cat(&rows, 0)?],
+            negative: vec![self.encode("", word, vectors)?],
+        };
+        let blank = Tensor::zeros((prompts.len(), 4, side, side), DType::F32, &Device::Cpu)?;
+        let latents = self.denoiser.sample(&how, &guidance, &blank, &cancel, &mut |_| Ok(()))?;
         Ok(self.vae.decode(&latents, &cancel)?.clamp(-1f32, 1f32)?)
     }
 }

@@ -4,8 +4,10 @@
 //! `model_index.json`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use vocable_engine::checkpoint::{PipelineFolder, Precision};
+use vocable_engine::sampling::Denoiser;
 use vocable_host_sdk::abi::{
     HostContext, InputSpec, Inputs, Node, NodeError, NodeSpec, OutputSpec, Outputs, folder,
 };
@@ -98,12 +100,10 @@ impl Node for CheckpointLoaderSimple {
             host.progress(2, 3, None);
             let unet = folder.unet(&device, inputs.precision, cancel)?;
             host.progress(3, 3, None);
-            let latent_scale = autoencoder.config().scaling_factor;
+            let scaling_factor = autoencoder.config().scaling_factor;
             Ok((
                 Model {
-                    unet,
-                    schedule,
-                    latent_scale,
+                    denoiser: Denoiser { unet, schedule: Arc::new(schedule), scaling_factor },
                     name: inputs.name.clone(),
                     fingerprint: fingerprint.clone(),
                 },

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use vocable_engine::diffusion::{SAMPLERS, SCHEDULERS};
+use vocable_engine::sampling::{Guidance, Sampling};
 use vocable_host_sdk::abi::{HostContext, InputSpec, Inputs, Node, NodeError, NodeSpec, OutputSpec, Outputs};
 
 use crate::convert::{Latent, guidance};
 use crate::handles::Model;
 use crate::run::with_cancel;
-use crate::sampling::{Guidance, Sampling, sample};
 
 /// Denoises latents.
 pub(crate) struct KSampler;
@@ -89,8 +89,10 @@ impl Node for KSampler {
     fn execute(&self, inputs: Inputs, host: &HostContext<'_>) -> Result<Outputs, NodeError> {
         let KSamplerInputs { model, sampling, guidance, latent } = KSamplerInputs::parse(&inputs)?;
         let samples = with_cancel(host, |cancel| {
-            let mut on_step = |done: usize, total: usize| host.progress(done as u64, total as u64, None);
-            sample(&model, &sampling, &guidance, &latent.samples, cancel, &mut on_step)
+            model.denoiser.sample(&sampling, &guidance, &latent.samples, cancel, &mut |info| {
+                host.progress(info.step as u64 + 1, info.total as u64, None);
+                Ok(())
+            })
         })?;
         Ok(Outputs::one(latent.with_samples(&samples)?))
     }

@@ -154,7 +154,7 @@ impl ClipTextModel {
         skip: usize,
         eos: Option<u32>,
     ) -> Result<EncodedText> {
-        let tokens = if batch == 0 { 0 } else { ids.len() / batch };
+        let tokens = ids.len().checked_div(batch).unwrap_or(0);
         if tokens == 0 || tokens * batch != ids.len() || tokens > self.config.max_position_embeddings {
             return Err(Error::invalid(format!(
                 "{} token ids for a batch of {batch}: the text encoder takes up to {} tokens",

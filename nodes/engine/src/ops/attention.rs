@@ -170,6 +170,9 @@ fn rows_of<'a>(x: &'a [f32], g: Geometry, index: usize, first: usize, n: usize) 
     Mat::rows(&x[(b * g.queries + first) * g.c + head * g.d..], n, g.d, g.c)
 }
 
+/// A head, and where the gradients of its Q, K and V go.
+type HeadTask<'a> = (usize, &'a mut [f32], &'a mut [f32], &'a mut [f32]);
+
 /// The gradients of Q, K and V, as far as `wants = (Q, K and V)` asks for them; `tensors` are Q, K, V, O and ∂O.
 fn gradient_kernel(
     tensors: [&Tensor; 5],
@@ -190,7 +193,7 @@ fn gradient_kernel(
     let mut dv = vec![0f32; size(wants.1, g.keys)];
     let rows = g.rows_per_block();
     // One task per head: K's and V's gradients gather over all rows of a head, in order.
-    let mut tasks: Vec<(usize, &mut [f32], &mut [f32], &mut [f32])> = Vec::with_capacity(g.batch * g.heads);
+    let mut tasks: Vec<HeadTask<'_>> = Vec::with_capacity(g.batch * g.heads);
     let (mut dqs, mut dks, mut dvs) =
         (dq.chunks_mut(g.queries * g.d), dk.chunks_mut(g.keys * g.d), dv.chunks_mut(g.keys * g.d));
     for head in 0..g.batch * g.heads {

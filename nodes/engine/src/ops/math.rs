@@ -17,7 +17,7 @@ pub(super) fn exp(x: f32) -> f32 {
     let shifted = x * LOG2_E + MAGIC;
     let n = shifted - MAGIC;
     // ln 2 in two parts, so that r is exact (Cephes, expf).
-    let r = (x - n * 0.693_359_375) + n * 2.121_944_4e-4;
+    let r = (x - n * (355.0 / 512.0)) + n * 2.121_944_4e-4;
     let p = 1.987_569_1e-4;
     let p = p * r + 1.398_199_9e-3;
     let p = p * r + 8.333_452e-3;
@@ -45,7 +45,7 @@ pub(super) fn erf(x: f32) -> f32 {
     let p = p * x2 - 2.101_024e-6;
     let p = p * x2 - 5.692_506_4e-5;
     let p = p * x2 - 7.349_906e-4;
-    let p = p * x2 - 2.954_599_9e-3;
+    let p = p * x2 - 2.954_6e-3;
     let p = p * x2 - 1.609_603_3e-2;
     let q = -1.456_607_2e-5;
     let q = q * x2 - 2.133_740_6e-4;

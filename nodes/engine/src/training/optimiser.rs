@@ -110,7 +110,7 @@ mod tests {
         for gradient in [[1.0, -2.0], [0.5, 3.0], [-1.0, 0.25]] {
             adam.step(&mut theta, &gradient, 0.1);
         }
-        let wanted = [0.294498354, -0.94547152];
+        let wanted = [0.294_498_35, -0.945_471_5];
         for (a, b) in theta.iter().zip(wanted) {
             assert!((a - b).abs() < 1e-6, "{theta:?}");
         }
