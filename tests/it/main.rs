@@ -6,6 +6,7 @@
 mod checkpoint;
 mod golden;
 mod oracle;
+mod sampling;
 mod support;
 mod tidy;
 mod training;
