@@ -6,6 +6,7 @@
 mod checkpoint;
 mod golden;
 mod oracle;
+mod plugins;
 mod sampling;
 mod support;
 mod tidy;
