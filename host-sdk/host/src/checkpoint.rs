@@ -65,13 +65,9 @@ fn read(path: &Path) -> Option<Json> {
     serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()
 }
 
-/// Pipeline folders and single files, without the files that are parts of a pipeline.
+/// Pipeline folders and single files.
 fn known(folders: &Folders) -> Vec<String> {
-    let pipelines = folders.files(folder::CHECKPOINTS, &["/model_index.json".to_string()]);
-    let files = folders.files(folder::CHECKPOINTS, &["safetensors".to_string(), "ckpt".to_string()]);
-    let is_part = |file: &String| pipelines.iter().any(|pipeline| file.starts_with(&format!("{pipeline}/")));
-    let files: Vec<String> = files.into_iter().filter(|file| !is_part(file)).collect();
-    pipelines.iter().cloned().chain(files).collect()
+    folders.files(folder::CHECKPOINTS, &["/model_index.json", "safetensors", "ckpt"].map(String::from))
 }
 
 #[cfg(test)]
@@ -86,6 +82,7 @@ mod tests {
         }
         std::fs::write(dir.path().join("tiny/model_index.json"), "{}").unwrap();
         std::fs::write(dir.path().join("tiny/unet/config.json"), r#"{"sample_size": 12}"#).unwrap();
+        std::fs::write(dir.path().join("tiny/unet/weights.safetensors"), "").unwrap();
         let folders = Folders::new().with(folder::CHECKPOINTS, dir.path());
         let checkpoint = |name| Checkpoint::choose(Some(name), &folders);
         assert_eq!(checkpoint("tiny").unwrap().picture_size(), 96);
@@ -98,6 +95,6 @@ mod tests {
         let path = dir.path().join("tiny").display().to_string();
         assert_eq!(checkpoint(&path).unwrap().name, path);
         let message = checkpoint("other").err().unwrap().to_string();
-        assert!(message.contains("`other`") && message.contains("tiny"), "{message}");
+        assert!(message.contains("`other`") && message.contains("there are: tiny\n"), "{message}");
     }
 }

@@ -10,13 +10,14 @@ Exit codes:
   1    a node failed
   2    the arguments or the workflow are wrong; nothing was run
   3    a plugin could not be loaded
-  130  stopped with Ctrl-C; what was learned so far is kept";
+  130  stopped with Ctrl-C; training keeps what it has learned, and says where";
 
 const FOLDERS: &str = "\
 Folders:
   checkpoints  MODELS/checkpoints (or MODELS itself), then the model that ships in examples/models
   embeddings   MODELS/embeddings, if there are MODELS, then OUTPUT/embeddings; the first is written to
   input        INPUT, then the pictures that ship in examples/concepts
+  temp         OUTPUT/vocable_temp, emptied at the start of each run
   A checkpoint or picture that is in none of them may be given by its path.
 
 Plugins:
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     /// Make pictures from a prompt; learned words in it are found by themselves
     #[command(after_help = EXIT_CODES, after_long_help = format!("{FOLDERS}\n\n{EXIT_CODES}"))]
     Generate(Box<GenerateArgs>),
+    /// Tell what a checkpoint is, without loading it
+    Inspect(InspectArgs),
 }
 
 /// Where things are.
@@ -108,6 +111,15 @@ pub(crate) struct NodesArgs {
     pub(crate) places: PlaceArgs,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// Name or path of the checkpoint
+    #[arg(value_name = "CKPT")]
+    pub(crate) checkpoint: String,
+    #[command(flatten)]
+    pub(crate) places: PlaceArgs,
+}
+
 /// What `learn` and `generate` share: the model, and how its pictures are made.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct PictureArgs {
@@ -139,9 +151,9 @@ pub(crate) struct PictureArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct LearnArgs {
-    /// Folder of the pictures that show what the word shall mean
-    #[arg(value_name = "PICTURES")]
-    pub(crate) pictures: String,
+    /// The pictures that show what the word shall mean: their folder, or their files
+    #[arg(value_name = "PICTURES", required = true)]
+    pub(crate) pictures: Vec<String>,
     /// The new word, such as "<zorvo>"
     #[arg(long)]
     pub(crate) word: String,
@@ -248,6 +260,19 @@ mod tests {
             let message = parse(&["run", "a.json", "--set", wrong]).unwrap_err();
             assert!(message.contains("wanted NODE.INPUT=VALUE"), "{message}");
         }
+    }
+
+    #[test]
+    fn pictures_may_be_several_and_stand_anywhere() {
+        for arguments in [
+            &["learn", "a.png", "b.png", "--word", "<a>", "--init", "cat"][..],
+            &["learn", "--word", "<a>", "--init", "cat", "a.png", "b.png"],
+            &["learn", "a.png", "--word", "<a>", "b.png", "--init", "cat"],
+        ] {
+            let Ok(Command::Learn(args)) = parse(arguments) else { panic!("not read: {arguments:?}") };
+            assert_eq!(args.pictures, ["a.png", "b.png"]);
+        }
+        assert!(parse(&["learn", "--word", "<a>", "--init", "cat"]).unwrap_err().contains("PICTURES"));
     }
 
     #[test]

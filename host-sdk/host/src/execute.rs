@@ -1,10 +1,10 @@
 //! Runs a graph and says what came of it.
 
-use std::path::Path;
+use std::io;
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
-use vocable_host_sdk::abi::{Choices, Folders};
+use vocable_host_sdk::abi::{ErrorKind, Folders, NodeError, folder};
 use vocable_host_sdk::graph::{
     CancelFlag, EventSink, Executor, RunError, RunOptions, RunReport, Workflow, WorkflowNode,
 };
@@ -30,16 +30,17 @@ impl Session {
         Ok(Self { registry, folders, threads: watch.threads, screen: Arc::new(Screen::new(watch)) })
     }
 
-    /// The workflow with `NODE.INPUT=VALUE` applied, and with paths that hold from the current folder made whole.
+    /// The workflow with `NODE.INPUT=VALUE` applied.
     pub(crate) fn set(&self, mut workflow: Workflow, assignments: &[String]) -> Result<Workflow, Failure> {
         for assignment in assignments {
             apply(&mut workflow, assignment, &self.registry)?;
         }
-        with_whole_paths(workflow, &self.registry, &self.folders)
+        Ok(workflow)
     }
 
     /// Runs all outputs of the workflow, or nothing if there is any problem in it.
     pub(crate) fn run(&self, workflow: &Workflow) -> Result<RunReport, Failure> {
+        self.clear_temp();
         let mut executor = Executor::new(self.registry.clone(), self.folders.clone());
         if let Some(threads) = self.threads {
             executor = executor.with_threads(threads.into());
@@ -60,13 +61,9 @@ impl Session {
             Err(RunError::Invalid(validation)) => {
                 Err(Failure::Invalid(problems::describe(workflow, &validation)))
             }
-            Err(RunError::Cancelled { node, .. }) => {
+            Err(RunError::Cancelled { node, error, .. }) => {
                 let name = workflow.get(&node).map_or("", WorkflowNode::name);
-                let mut text = format!("stopped at node {node} ({name})");
-                if let Some(line) = self.screen.last_log_of(&node) {
-                    text += &format!("\n  {line}\n  The same command goes on from what was kept.");
-                }
-                Err(Failure::Cancelled(text))
+                Err(Failure::Cancelled(stopped(&node, name, error.as_deref())))
             }
             Err(RunError::Failed { report }) => {
                 for line in self.results(workflow, &report) {
@@ -75,6 +72,18 @@ impl Session {
                 Err(Failure::Node(failures(&report)))
             }
             Err(other) => Err(Failure::Node(other.to_string())),
+        }
+    }
+
+    /// Takes away what earlier runs left that was not to stay.
+    fn clear_temp(&self) {
+        for path in self.folders.paths(folder::TEMP) {
+            match std::fs::remove_dir_all(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    self.note(&format!("{} cannot be emptied: {error}", path.display()));
+                }
+                _ => {}
+            }
         }
     }
 
@@ -143,37 +152,15 @@ fn apply(workflow: &mut Workflow, assignment: &str, registry: &Registry) -> Resu
         .map_err(|error| Failure::Invalid(format!("--set {assignment}: {error}")))
 }
 
-/// Names of files that are in none of their folders but exist from the current folder become whole paths, where the node takes paths.
-fn with_whole_paths(workflow: Workflow, registry: &Registry, folders: &Folders) -> Result<Workflow, Failure> {
-    let mut json = workflow.to_json();
-    for node in workflow.nodes() {
-        let Some(known) = registry.get(node.class()) else { continue };
-        for input in known.node.spec().inputs {
-            let Some(Choices::Files { kind, accepts_paths: true, .. }) = &input.choices else { continue };
-            let value = &mut json[&node.id]["inputs"][&input.name];
-            let Some(name) = value.as_str().filter(|name| !name.is_empty()) else {
-                // Indexing made an entry of what was not there.
-                if value.is_null()
-                    && let Some(inputs) = json[&node.id]["inputs"].as_object_mut()
-                {
-                    inputs.remove(&input.name);
-                }
-                continue;
-            };
-            let path = Path::new(name);
-            if folders.find(kind, name).is_none()
-                && path.exists()
-                && let Ok(whole) = std::path::absolute(path)
-                && let Some(whole) = whole.to_str()
-            {
-                *value = json!(whole);
-            }
-        }
-    }
-    let extra_pnginfo = workflow.extra_pnginfo;
-    let mut workflow = Workflow::from_json(json).map_err(|error| Failure::Invalid(error.to_string()))?;
-    workflow.extra_pnginfo = extra_pnginfo;
-    Ok(workflow)
+/// Where the run was stopped, and what the node said of it: only the node knows what it kept.
+fn stopped(node: &str, name: &str, error: Option<&NodeError>) -> String {
+    let said = match error {
+        Some(error) if error.kind == ErrorKind::Cancelled => error.help.clone(),
+        Some(error) => error.to_string(),
+        None => String::new(),
+    };
+    let place = format!("stopped at node {node} ({name})");
+    if said.is_empty() { place } else { format!("{place}\n  {said}") }
 }
 
 /// Each failure with its help, then what did not run because of them.
@@ -198,40 +185,40 @@ fn failures(report: &RunReport) -> String {
 
 #[cfg(test)]
 mod tests {
-    use vocable_host_sdk::abi::{HostContext, InputSpec, Inputs, Node, NodeError, NodeSpec, Outputs};
-
     use super::*;
 
-    struct Loader;
-
-    impl Node for Loader {
-        fn spec(&self) -> NodeSpec {
-            NodeSpec::new("Loader", "Loader")
-                .input(InputSpec::files("file", "input", ["png"]).accepts_paths())
-                .input(InputSpec::files("other", "input", ["png"]).accepts_paths().optional())
-                .output_node()
-        }
-        fn execute(&self, _inputs: Inputs, _host: &HostContext<'_>) -> Result<Outputs, NodeError> {
-            Ok(Outputs::new())
-        }
+    #[test]
+    fn only_what_the_node_kept_is_promised() {
+        let said = |error: Option<&NodeError>| stopped("3", "Train", error);
+        let cancelled = NodeError::cancelled();
+        assert_eq!(said(None), "stopped at node 3 (Train)");
+        assert_eq!(said(Some(&cancelled)), "stopped at node 3 (Train)");
+        let kept = cancelled.help("the vectors after 7 steps are kept in x.safetensors");
+        assert_eq!(
+            said(Some(&kept)),
+            "stopped at node 3 (Train)\n  the vectors after 7 steps are kept in x.safetensors"
+        );
+        let full = NodeError::internal("the disk is full").help("Make room.");
+        assert_eq!(said(Some(&full)), "stopped at node 3 (Train)\n  the disk is full\n  help: Make room.");
     }
 
     #[test]
-    fn only_files_that_are_nowhere_else_become_paths() {
-        let mut registry = Registry::new();
-        registry.register_native("tests", [Arc::new(Loader) as Arc<dyn Node>]).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("Cargo.toml"), b"").unwrap();
-        let resolved = |folders: &Folders, name: &str| {
-            let json = json!({"1": {"class_type": "Loader", "inputs": {"file": name}}});
-            let workflow = with_whole_paths(Workflow::from_json(json).unwrap(), &registry, folders).unwrap();
-            let json = workflow.to_json();
-            assert!(json["1"]["inputs"].get("other").is_none());
-            json["1"]["inputs"]["file"].as_str().unwrap().to_string()
+    fn a_run_begins_with_nothing_left_to_throw_away() {
+        let home = tempfile::tempdir().unwrap();
+        let (temp, results) = (home.path().join("temp"), home.path().join("results"));
+        for folder in [&temp, &results] {
+            std::fs::create_dir(folder).unwrap();
+            std::fs::write(folder.join("old.png"), b"").unwrap();
+        }
+        let session = Session {
+            registry: Arc::new(Registry::new()),
+            folders: Folders::new().with(folder::TEMP, &temp).with(folder::OUTPUT, &results),
+            threads: None,
+            screen: Arc::new(Screen::new(&WatchArgs { quiet: true, ..WatchArgs::default() })),
         };
-        // Tests run in the crate's folder, where this file lies.
-        assert!(Path::new(&resolved(&Folders::new(), "Cargo.toml")).is_absolute());
-        assert_eq!(resolved(&Folders::new().with("input", dir.path()), "Cargo.toml"), "Cargo.toml");
-        assert_eq!(resolved(&Folders::new(), "none.png"), "none.png");
+        let nothing = Workflow::from_json(json!({})).unwrap();
+        assert!(session.run(&nothing).is_err(), "there is nothing to run");
+        assert!(!temp.exists() && results.join("old.png").exists());
+        assert!(session.run(&nothing).is_err(), "nor is it missed");
     }
 }

@@ -1,7 +1,7 @@
 //! `vocable generate`: the graph that makes pictures from a prompt.
 
 use serde_json::{Value as Json, json};
-use vocable_host_sdk::abi::{Folders, folder};
+use vocable_host_sdk::abi::folder;
 use vocable_host_sdk::graph::Workflow;
 
 use crate::checkpoint::Checkpoint;
@@ -23,10 +23,11 @@ pub(crate) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
         if !first.is_dir() {
             return Err(Failure::Invalid(format!("--embeddings: there is no folder {}", first.display())));
         }
-        folders = with_first(&folders, first);
+        folders.add_first(folder::EMBEDDINGS, first);
     }
     let checkpoint = Checkpoint::choose(args.picture.model.as_deref(), &folders)?;
     let words = words::in_texts(&folders, &[&args.prompt, &args.picture.negative]);
+    let saved = words::saved(&folders);
     let workflow = workflow(args, &checkpoint, &words)?;
     if args.picture.print_workflow {
         return execute::print_workflow(workflow, &args.picture.set, &args.places);
@@ -35,21 +36,32 @@ pub(crate) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     for word in &words {
         session.note(&format!("the word {} is read from {}", word.word, word.file));
     }
+    if let Some(remark) = unknown(&[&args.prompt, &args.picture.negative], &saved) {
+        session.note(&remark);
+    }
     let workflow = session.set(workflow, &args.picture.set)?;
     let report = session.run(&workflow)?;
     session.say(&session.results(&workflow, &report).join("\n"));
     Ok(())
 }
 
-/// The same folders, with one more of embeddings before the others.
-fn with_first(folders: &Folders, first: &std::path::Path) -> Folders {
-    let mut all = Folders::new().with(folder::EMBEDDINGS, first);
-    for kind in folders.kinds() {
-        for path in folders.paths(kind) {
-            all.add(kind, path);
-        }
+/// A remark on words in angle brackets that no file has, with those that there are. The node that encodes the prompt makes it an error, but does
+/// not know the other words.
+fn unknown(texts: &[&str], saved: &[Word]) -> Option<String> {
+    let is_known = |asked: &str| saved.iter().any(|word| word.word.contains(asked));
+    let asked: Vec<&str> =
+        texts.iter().flat_map(|text| words::in_brackets(text)).filter(|asked| !is_known(asked)).collect();
+    if asked.is_empty() {
+        return None;
     }
-    all
+    let saved: Vec<&str> = saved.iter().map(|word| word.word.as_str()).collect();
+    let saved = if saved.is_empty() { "none".to_string() } else { saved.join(", ") };
+    Some(format!("no saved word is called {}; saved words: {saved}", asked.join(" or ")))
+}
+
+/// Whether the text asks for learned words: then what is missing must be said.
+fn asks_for_words(text: &str) -> bool {
+    text.to_lowercase().contains("embedding:") || !words::in_brackets(text).is_empty()
 }
 
 pub(crate) fn workflow(
@@ -84,7 +96,7 @@ pub(crate) fn workflow(
     }
     // ComfyUI's node leaves out what it does not find; ours says so.
     for (id, text) in PROMPTS.iter().zip([&args.prompt, &args.picture.negative]) {
-        if !words.is_empty() || text.contains("embedding:") {
+        if !words.is_empty() || asks_for_words(text) {
             graph.change(id, "VocableEncodePromptWithEmbeddings", "embeddings", loaded.clone());
         }
     }
@@ -94,6 +106,7 @@ pub(crate) fn workflow(
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use vocable_host_sdk::abi::Folders;
 
     use super::*;
     use crate::cli::{Cli, Command};
@@ -134,17 +147,32 @@ mod tests {
         assert_eq!(json["2"]["class_type"], "CLIPTextEncode");
         assert_eq!(json["4"]["inputs"], json!({"width": 96, "height": 96, "batch_size": 1}));
         assert_eq!(json["5"]["inputs"]["cfg"], 4.0);
-        let json = graph(&[], "embedding:cat").to_json();
-        assert_eq!(json["2"]["class_type"], "VocableEncodePromptWithEmbeddings");
-        assert!(json["2"]["inputs"].get("embeddings").is_none());
-        assert_eq!(json["3"]["class_type"], "CLIPTextEncode");
+        assert_eq!(graph(&[], "I <3 cats").to_json()["2"]["class_type"], "CLIPTextEncode");
     }
 
     #[test]
-    fn a_folder_of_embeddings_may_come_first() {
-        let folders = Folders::new().with(folder::EMBEDDINGS, "a").with(folder::INPUT, "b");
-        let folders = with_first(&folders, std::path::Path::new("c"));
-        assert_eq!(folders.paths(folder::EMBEDDINGS), [std::path::Path::new("c"), std::path::Path::new("a")]);
-        assert_eq!(folders.paths(folder::INPUT), [std::path::Path::new("b")]);
+    fn a_word_that_is_missing_is_asked_for_all_the_same() {
+        let files = [("mibbet.safetensors", "<mibbet>")];
+        for prompt in ["a <mibet>", "embedding:cat", "a cat,Embedding:mibbet"] {
+            let json = graph(&files, prompt).to_json();
+            assert_eq!(json["2"]["class_type"], "VocableEncodePromptWithEmbeddings", "{prompt}");
+            assert!(json["2"]["inputs"].get("embeddings").is_none(), "{prompt}");
+            assert_eq!(json["3"]["class_type"], "CLIPTextEncode", "{prompt}");
+        }
+    }
+
+    #[test]
+    fn what_is_called_otherwise_is_named_with_the_words_that_there_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let folders = Folders::new().with(folder::EMBEDDINGS, dir.path());
+        let said = |text: &str| unknown(&[text], &words::saved(&folders));
+        let none = "no saved word is called <mibet>; saved words: none".to_string();
+        assert_eq!(said("a <mibet>"), Some(none));
+        let header = r#"{"__metadata__": {"name": "<mibbet>"}}"#;
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
+        std::fs::write(dir.path().join("mibbet.safetensors"), bytes).unwrap();
+        let both = "no saved word is called <mibet> or <x>; saved words: <mibbet>".to_string();
+        assert_eq!(said("a <mibet> and <x> and <mibbet>"), Some(both));
+        assert_eq!(said("a <mibbet>"), None);
     }
 }

@@ -38,6 +38,7 @@ fn folders(home: &Path) -> Folders {
         .with(folder::INPUT, examples.join("concepts"))
         .with(folder::OUTPUT, home.join("output"))
         .with(folder::TEMP, home.join("temp"))
+        .with_base(home)
 }
 
 fn check(name: &str, workflow: &Workflow, registry: &Registry, folders: &Folders) {
@@ -85,9 +86,14 @@ fn the_graphs_of_the_commands_fit_the_nodes() {
         let Command::Learn(args) = Cli::parse_from(arguments.iter().chain(&more)).command else {
             unreachable!()
         };
-        check("learn", &learn::workflow(&args, &checkpoint).unwrap(), &registry, &folders);
+        check("learn", &learn::workflow(&args, &checkpoint, &folders).unwrap(), &registry, &folders);
     }
-    for prompt in ["a cat", "a <zorvo>"] {
+    let arguments =
+        ["vocable", "learn", "zorvo/1.png", "mibbet/1.png", "--word", "<x>", "--init", "creature"];
+    let Command::Learn(args) = Cli::parse_from(arguments).command else { unreachable!() };
+    let files = learn::workflow(&args, &checkpoint, &folders).unwrap();
+    check("learn from files", &files, &registry, &folders);
+    for prompt in ["a cat", "a <zorvo>", "a <zorvos>"] {
         let Command::Generate(args) = Cli::parse_from(["vocable", "generate", prompt]).command else {
             unreachable!()
         };

@@ -13,7 +13,8 @@ pub(crate) fn watch(cancel: CancelFlag, screen: Arc<Screen>) {
             std::process::exit(130);
         }
         cancel.cancel();
-        screen.say("stopping; what was learned so far will be kept. Ctrl-C once more leaves at once.");
+        // What is kept only the running node knows; it says so when it has stopped.
+        screen.say("stopping. Ctrl-C once more leaves at once, and then nothing more is saved.");
     });
     // Without a handler Ctrl-C ends the process, as everywhere; there is nothing better to do.
     let _ = handled;

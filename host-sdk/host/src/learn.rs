@@ -1,7 +1,9 @@
 //! `vocable learn`: the graph that teaches a word and shows what it means before and after.
 
+use std::path::{Path, PathBuf};
+
 use serde_json::{Value as Json, json};
-use vocable_host_sdk::abi::Value;
+use vocable_host_sdk::abi::{Folders, Value, folder};
 use vocable_host_sdk::graph::{RunReport, Workflow};
 
 use crate::checkpoint::Checkpoint;
@@ -27,7 +29,7 @@ const IDS_OF_A_PROMPT: u64 = 10;
 pub(crate) fn learn(args: &LearnArgs) -> Result<(), Failure> {
     let folders = places::folders(&args.places)?;
     let checkpoint = Checkpoint::choose(args.picture.model.as_deref(), &folders)?;
-    let workflow = workflow(args, &checkpoint)?;
+    let workflow = workflow(args, &checkpoint, &folders)?;
     if args.picture.print_workflow {
         return execute::print_workflow(workflow, &args.picture.set, &args.places);
     }
@@ -38,11 +40,16 @@ pub(crate) fn learn(args: &LearnArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(crate) fn workflow(args: &LearnArgs, checkpoint: &Checkpoint) -> Result<Workflow, Failure> {
+pub(crate) fn workflow(
+    args: &LearnArgs,
+    checkpoint: &Checkpoint,
+    folders: &Folders,
+) -> Result<Workflow, Failure> {
     let size = args.resolution.unwrap_or_else(|| checkpoint.picture_size());
     let cfg = args.picture.cfg.unwrap_or_else(|| checkpoint.cfg());
     let prompts = prompts(args)?;
-    let folder = stem(&args.word);
+    let (pictures, files) = pictures(&args.pictures, folders)?;
+    let results = stem(&args.word);
     let preview =
         if args.watch.preview.is_some() { with_word(&prompts[0], &args.word) } else { String::new() };
     let mut graph = Graph::default();
@@ -51,7 +58,8 @@ pub(crate) fn workflow(args: &LearnArgs, checkpoint: &Checkpoint) -> Result<Work
         0,
         &[
             ("model", json!(checkpoint.name)),
-            ("pictures", json!(args.pictures)),
+            ("folder", json!(pictures)),
+            ("files", files),
             ("resolution", json!(size)),
             ("word", json!(args.word)),
             ("init", json!(args.init)),
@@ -64,7 +72,7 @@ pub(crate) fn workflow(args: &LearnArgs, checkpoint: &Checkpoint) -> Result<Work
             ("steps", json!(args.steps)),
             ("batch", json!(args.batch)),
             ("lr", json!(args.lr)),
-            ("loss_prefix", json!(format!("{folder}/loss"))),
+            ("loss_prefix", json!(format!("{results}/loss"))),
         ],
     )?;
     let wanted = if args.count == 0 { &[] } else { prompts.as_slice() };
@@ -82,11 +90,54 @@ pub(crate) fn workflow(args: &LearnArgs, checkpoint: &Checkpoint) -> Result<Work
             ("cfg", json!(cfg)),
             ("sampler", json!(args.picture.sampler)),
             ("scheduler", json!(args.picture.scheduler)),
-            ("sheet_prefix", json!(format!("{folder}/sheet"))),
+            ("sheet_prefix", json!(format!("{results}/sheet"))),
         ];
         graph.add(LEARN_PROMPT, shift, &values)?;
     }
     graph.into_workflow()
+}
+
+/// The inputs `folder` and `files` for what was named: one folder, or pictures, which may lie in several.
+///
+/// The folder that all pictures share is one input and their names in it the other, so that the workflow holds no path that was not typed.
+fn pictures(named: &[String], folders: &Folders) -> Result<(String, Json), Failure> {
+    let is_file = |name: &str| {
+        let path = folders.find(folder::INPUT, name).or_else(|| folders.whole_path(name));
+        path.is_some_and(|path| path.is_file())
+    };
+    if let [one] = named
+        && !is_file(one)
+    {
+        return Ok((one.clone(), Json::Null));
+    }
+    if let Some(wrong) = named.iter().find(|name| !is_file(name)) {
+        return Err(Failure::Invalid(format!(
+            "{wrong} is not the file of a picture\n  help: Name one folder, or the files of several pictures."
+        )));
+    }
+    let shared = shared_folder(named);
+    let inside = |name: &String| {
+        let path = Path::new(name);
+        path.strip_prefix(&shared).unwrap_or(path).display().to_string()
+    };
+    let files = named.iter().map(inside).collect::<Vec<_>>().join("\n");
+    let folder = if shared.as_os_str().is_empty() { Path::new(".") } else { shared.as_path() };
+    Ok((folder.display().to_string(), json!(files)))
+}
+
+/// The innermost folder that holds all files; empty is the current one.
+fn shared_folder(files: &[String]) -> PathBuf {
+    let mut folders = files.iter().filter_map(|file| Path::new(file).parent());
+    let mut shared = folders.next().unwrap_or(Path::new("")).to_path_buf();
+    for folder in folders {
+        while !folder.starts_with(&shared) {
+            if !shared.pop() {
+                // Beyond a root only the empty path is left, which every path starts with.
+                shared.clear();
+            }
+        }
+    }
+    shared
 }
 
 /// The prompts that were asked for, or those that suit; each has a place for the word.
@@ -172,7 +223,6 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use vocable_host_sdk::abi::{Folders, folder};
     use vocable_host_sdk::graph::Input;
 
     use super::*;
@@ -190,7 +240,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("creatures")).unwrap();
         let folders = Folders::new().with(folder::CHECKPOINTS, dir.path());
-        workflow(&arguments(more), &Checkpoint::choose(None, &folders)?)
+        workflow(&arguments(more), &Checkpoint::choose(None, &folders)?, &folders)
     }
 
     fn literal(workflow: &Workflow, id: &str, input: &str) -> Option<Json> {
@@ -212,6 +262,40 @@ mod tests {
         assert_eq!(literal(&chosen, "3", "template_set"), Some(json!("style")));
         assert_eq!(literal(&chosen, "2", "resolution"), Some(json!(64)));
         assert_eq!(literal(&chosen, "21", "width"), Some(json!(64)));
+    }
+
+    #[test]
+    fn pictures_are_a_folder_or_files() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("pets/old")).unwrap();
+        std::fs::create_dir(dir.path().join("input")).unwrap();
+        for file in ["pets/a.png", "pets/b.png", "pets/old/c.png", "d.png", "input/e.png"] {
+            std::fs::write(dir.path().join(file), b"").unwrap();
+        }
+        let folders = Folders::new().with(folder::INPUT, dir.path().join("input")).with_base(dir.path());
+        let found = |named: &[&str]| {
+            let named: Vec<String> = named.iter().map(ToString::to_string).collect();
+            pictures(&named, &folders).map(|(folder, files)| (folder.replace('\\', "/"), files))
+        };
+        let files = |folder: &str, files: &[&str]| Ok((folder.to_string(), json!(files.join("\n"))));
+        assert_eq!(found(&["pets"]), Ok(("pets".to_string(), Json::Null)));
+        assert_eq!(found(&["nowhere"]), Ok(("nowhere".to_string(), Json::Null)), "the node says so");
+        assert_eq!(found(&["pets/a.png"]), files("pets", &["a.png"]));
+        assert_eq!(found(&["pets/a.png", "pets/b.png"]), files("pets", &["a.png", "b.png"]));
+        assert_eq!(found(&["d.png", "pets/a.png"]), files(".", &["d.png", "pets/a.png"]));
+        assert_eq!(found(&["e.png"]), files(".", &["e.png"]), "of the input folder");
+        let whole = dir.path().join("d.png").to_str().unwrap().to_string();
+        assert_eq!(found(&["pets/a.png", &whole]), files(".", &["pets/a.png", &whole]));
+        assert_eq!(found(&[&whole, "pets/a.png"]), files(".", &[&whole, "pets/a.png"]));
+        for wrong in [["pets", "d.png"], ["d.png", "nowhere.png"]] {
+            let message = found(&wrong).unwrap_err().to_string();
+            assert!(message.contains("is not the file of a picture"), "{message}");
+        }
+        let old = shared_folder(&["pets/b.png".to_string(), "pets/old/c.png".to_string()]);
+        assert_eq!(old, Path::new("pets"));
+        let plain = graph(&[]).unwrap();
+        assert_eq!(literal(&plain, "2", "folder"), Some(json!("some/pictures")));
+        assert_eq!(literal(&plain, "2", "files"), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! | `cli.rs` | the arguments |
 //! | `places.rs`, `plugins.rs`, `checkpoint.rs`, `words.rs` | find folders, plugins, the model and learned words |
 //! | `template.rs`, `learn.rs`, `generate.rs` | make the graphs of `learn` and `generate` |
-//! | `run.rs`, `nodes.rs` | the other two commands |
+//! | `run.rs`, `nodes.rs`, `inspect.rs` | the other commands |
 //! | `execute.rs`, `problems.rs`, `show/`, `interrupt.rs` | run a graph, show how far it is, stop it |
 
 mod checkpoint;
@@ -15,6 +15,7 @@ mod failure;
 mod generate;
 #[cfg(test)]
 mod graphs_fit;
+mod inspect;
 mod interrupt;
 mod learn;
 mod nodes;
@@ -50,6 +51,7 @@ fn start(cli: Cli) -> Result<(), Failure> {
         Command::Nodes(args) => nodes::nodes(&args),
         Command::Learn(args) => learn::learn(&args),
         Command::Generate(args) => generate::generate(&args),
+        Command::Inspect(args) => inspect::inspect(&args),
     }
 }
 

@@ -7,7 +7,10 @@ use vocable_host_sdk::abi::{Folders, folder};
 use crate::cli::PlaceArgs;
 use crate::failure::Failure;
 
-/// The folders that the arguments ask for, and those that ship.
+/// The folder, among the results, of what is not to stay. Its name is ours alone: it is emptied at the start of each run.
+const TEMP: &str = "vocable_temp";
+
+/// The folders that the arguments ask for, and those that ship. Paths start at the current folder.
 pub(crate) fn folders(args: &PlaceArgs) -> Result<Folders, Failure> {
     for (option, path) in [("--models", &args.models), ("--input", &args.input)] {
         if let Some(path) = path.as_ref().filter(|path| !path.is_dir()) {
@@ -18,7 +21,11 @@ pub(crate) fn folders(args: &PlaceArgs) -> Result<Folders, Failure> {
         return Err(Failure::Invalid(format!("--output: {} is a file, not a folder", args.output.display())));
     }
     let models = args.models.clone().or_else(|| Some(PathBuf::from("models")).filter(|path| path.is_dir()));
-    let mut folders = Folders::new();
+    let mut folders = match std::env::current_dir() {
+        Ok(current) => Folders::new().with_base(current),
+        // It was deleted: names in the folders can still be found.
+        Err(_) => Folders::new(),
+    };
     if let Some(models) = &models {
         let checkpoints = models.join("checkpoints");
         folders.add(folder::CHECKPOINTS, if checkpoints.is_dir() { checkpoints } else { models.clone() });
@@ -27,7 +34,7 @@ pub(crate) fn folders(args: &PlaceArgs) -> Result<Folders, Failure> {
     folders.add(folder::EMBEDDINGS, args.output.join("embeddings"));
     folders.add(folder::INPUT, args.input.clone().unwrap_or_else(|| "input".into()));
     folders.add(folder::OUTPUT, &args.output);
-    folders.add(folder::TEMP, args.output.join("temp"));
+    folders.add(folder::TEMP, args.output.join(TEMP));
     let examples =
         [(folder::CHECKPOINTS, "models"), (folder::EMBEDDINGS, "embeddings"), (folder::INPUT, "concepts")];
     for (kind, name) in examples {
@@ -67,6 +74,18 @@ mod tests {
         assert_eq!(deep.paths(folder::CHECKPOINTS)[0], dir.path().join("m/checkpoints"));
         let embeddings = &deep.paths(folder::EMBEDDINGS)[..2];
         assert_eq!(embeddings, [dir.path().join("m/embeddings"), dir.path().join("out/embeddings")]);
+    }
+
+    #[test]
+    fn paths_start_at_the_current_folder_and_what_is_emptied_is_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("m")).unwrap();
+        let folders = folders(&args(dir.path())).unwrap();
+        // Tests run in the crate's folder.
+        let manifest = std::path::absolute("Cargo.toml").unwrap();
+        assert_eq!(folders.whole_path("Cargo.toml"), Some(manifest));
+        // Somebody's own `temp` may lie in the folder of results.
+        assert_eq!(folders.paths(folder::TEMP), [dir.path().join("out/vocable_temp")]);
     }
 
     #[test]

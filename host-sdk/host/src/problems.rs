@@ -25,7 +25,7 @@ pub(crate) fn describe(workflow: &Workflow, validation: &Validation) -> String {
             if let Some(input) = problem.extra_info.get("input_name").and_then(|name| name.as_str()) {
                 let _ = write!(text, ", input `{input}`");
                 // ComfyUI begins details with the input's name.
-                details = details.strip_prefix(input).unwrap_or(details).trim_start_matches([':', ',', ' ']);
+                details = details.strip_prefix(input).map_or(details, without_separator);
             }
             let _ = write!(text, ": {}", problem.message);
             // The node is named already.
@@ -36,6 +36,11 @@ pub(crate) fn describe(workflow: &Workflow, validation: &Validation) -> String {
         }
     }
     text
+}
+
+/// What follows an input's name in details.
+fn without_separator(text: &str) -> &str {
+    [": ", ", ", " - "].into_iter().find_map(|separator| text.strip_prefix(separator)).unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -58,6 +63,12 @@ mod tests {
                 .input(InputSpec::int("steps").range(1, 10))
                 .input(InputSpec::combo("sampler", ["euler"]))
                 .output_node()
+        }
+        fn validate(&self, inputs: &Inputs) -> Result<(), NodeError> {
+            match inputs.optional_int("steps")? {
+                Some(7) => Err(NodeError::invalid_input("input `steps`: 7 is too even")),
+                _ => Ok(()),
+            }
         }
         fn execute(&self, _inputs: Inputs, _host: &HostContext<'_>) -> Result<Outputs, NodeError> {
             Ok(Outputs::new())
@@ -84,6 +95,11 @@ mod tests {
             text.contains("node 2 (Fake), input `steps`: Required input is missing [required_input_missing]"),
             "{text}"
         );
+        let text = problems(r#"{"1": {"class_type": "Fake", "inputs": {"steps": 7, "sampler": "euler"}}}"#);
+        assert!(text.contains("input `steps`: Custom validation failed for node: 7 is too even ["), "{text}");
+        let text =
+            problems(r#"{"1": {"class_type": "Fake", "inputs": {"steps": "-x", "sampler": "euler"}}}"#);
+        assert!(text.contains("to a INT value: \"-x\", \"-x\" is not a whole number ["), "{text}");
         assert!(problems("{}").contains("[prompt_no_outputs]"));
         let text = problems(r#"{"1": {"class_type": "Fakes", "inputs": {}}}"#);
         assert!(text.contains("Did you mean 'Fake'?"), "{text}");

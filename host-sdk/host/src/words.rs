@@ -21,15 +21,12 @@ pub(crate) struct Word {
     saved: Option<SystemTime>,
 }
 
-/// The words of saved embeddings that stand in one of the `texts`. Of several files with one word the newest counts.
-pub(crate) fn in_texts(folders: &Folders, texts: &[&str]) -> Vec<Word> {
+/// The words of saved embeddings. Of several files with one word the newest counts.
+pub(crate) fn saved(folders: &Folders) -> Vec<Word> {
     let mut found: Vec<Word> = Vec::new();
     for file in folders.files(folder::EMBEDDINGS, &["safetensors".to_string()]) {
         let Some(path) = folders.find(folder::EMBEDDINGS, &file) else { continue };
         let Some(word) = word_of(&path) else { continue };
-        if !texts.iter().any(|text| stands_in(text, &word)) {
-            continue;
-        }
         let saved = path.metadata().and_then(|data| data.modified()).ok();
         match found.iter_mut().find(|other| other.word == word) {
             Some(other) if other.saved < saved => *other = Word { word, file, saved },
@@ -38,6 +35,27 @@ pub(crate) fn in_texts(folders: &Folders, texts: &[&str]) -> Vec<Word> {
         }
     }
     found
+}
+
+/// The words of saved embeddings that stand in one of the `texts`.
+pub(crate) fn in_texts(folders: &Folders, texts: &[&str]) -> Vec<Word> {
+    let stands = |word: &Word| texts.iter().any(|text| stands_in(text, &word.word));
+    saved(folders).into_iter().filter(stands).collect()
+}
+
+/// What stands in angle brackets: almost surely meant to be a learned word.
+pub(crate) fn in_brackets(text: &str) -> Vec<&str> {
+    let is_name =
+        |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_.-".contains(c));
+    let mut words = Vec::new();
+    for (at, _) in text.match_indices('<') {
+        if let Some(length) = text[at + 1..].find('>')
+            && is_name(&text[at + 1..at + 1 + length])
+        {
+            words.push(&text[at..at + length + 2]);
+        }
+    }
+    words
 }
 
 /// The word that a file's header names.
@@ -91,6 +109,13 @@ mod tests {
         assert_eq!(files("a photo of a <zorvo>, red"), ["a.safetensors"]);
         assert_eq!(files("a cat and a <zorvo>"), ["a.safetensors", "b.safetensors"]);
         assert!(files("concatenate cats").is_empty());
+        assert_eq!(saved(&folders).len(), 2);
+    }
+
+    #[test]
+    fn brackets_hold_one_word() {
+        assert_eq!(in_brackets("a <mibet> beside <my-cat>, x<y>"), ["<mibet>", "<my-cat>", "<y>"]);
+        assert!(in_brackets("i <3 you > me, a < b, <>, <two words>, <open").is_empty());
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What a node may ask of its host while it runs.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{Folders, NodeError};
+use super::{Folders, NodeError, annotated};
 
 /// How much a log line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,21 +158,26 @@ impl<'a> HostContext<'a> {
             .ok_or_else(|| NodeError::not_found(format!("the host has no folder for {kind}")))
     }
 
-    /// The file or folder that a list of the folders of `kind` calls `name`; an absolute path stands for itself. `[worker thread]`
+    /// The file or folder that a list of the folders of `kind` calls `name`, see [`Folders::find`]; an absolute path stands for itself.
+    /// `[worker thread]`
     pub fn find_file(&self, kind: &str, name: &str) -> Result<PathBuf, NodeError> {
         let path = Path::new(name);
         if path.is_absolute() && path.exists() {
             return Ok(path.to_path_buf());
         }
+        // `cat.png [output]` is of the kind `output`.
+        let (place, _) = annotated(kind, name).unwrap_or((kind, name));
         let mut folders = Folders::new();
-        for path in self.folders(kind) {
-            folders.add(kind, path);
+        for kind in BTreeSet::from([kind, place]) {
+            for path in self.folders(kind) {
+                folders.add(kind, path);
+            }
         }
         folders.find(kind, name).ok_or_else(|| {
             let searched: Vec<_> =
-                folders.paths(kind).iter().map(|path| format!("{}", path.display())).collect();
+                folders.paths(place).iter().map(|path| format!("{}", path.display())).collect();
             NodeError::not_found(format!(
-                "no file `{name}` among the {kind} (looked in: {})",
+                "no file `{name}` among the {place} (looked in: {})",
                 searched.join(", ")
             ))
             .help("Check the name, or put the file into one of these folders.")
@@ -248,5 +254,21 @@ mod tests {
         let error = HostContext::new(&host).find_file("input", "cat.png").unwrap_err();
         assert_eq!(error.kind, crate::abi::ErrorKind::NotFound);
         assert!(error.message.contains("`cat.png`") && error.message.contains("where"), "{error}");
+    }
+
+    #[test]
+    fn a_picture_of_another_folder_is_found_by_its_annotation() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("cat.png"), b"").unwrap();
+        let host =
+            SilentHost { folders: Folders::new().with("input", "some/where").with("output", dir.path()) };
+        let find = |name: &str| HostContext::new(&host).find_file("input", name);
+        assert_eq!(find("cat.png [output]").unwrap(), dir.path().join("cat.png"));
+        let error = find("dog.png [output]").unwrap_err().message;
+        assert!(
+            error.contains("among the output") && error.contains(dir.path().to_str().unwrap()),
+            "{error}"
+        );
+        assert!(find("cat.png").is_err() && find("cat.png [temp]").is_err());
     }
 }

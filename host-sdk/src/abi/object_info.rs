@@ -15,9 +15,14 @@ impl InputSpec {
             None => json!(self.type_name),
         };
         let mut options = Map::new();
-        for (key, value) in
-            [("default", &self.default), ("min", &self.min), ("max", &self.max), ("step", &self.step)]
-        {
+        let values = [
+            ("default", &self.default),
+            ("min", &self.min),
+            ("max", &self.max),
+            ("step", &self.step),
+            ("round", &self.round),
+        ];
+        for (key, value) in values {
             if let Some(value) = value {
                 options.insert(key.to_string(), value.clone());
             }
@@ -27,6 +32,7 @@ impl InputSpec {
         }
         let switches = [
             ("multiline", self.multiline),
+            ("dynamicPrompts", self.dynamic_prompts),
             ("advanced", self.advanced),
             ("control_after_generate", self.control_after_generate),
             ("image_upload", self.image_upload),
@@ -103,7 +109,8 @@ mod tests {
             .input(InputSpec::seed("seed"))
             .input(InputSpec::combo("sampler_name", ["euler", "ddim"]))
             .input(InputSpec::files("image", "input", ["png"]).image_upload())
-            .input(InputSpec::string("note").optional().multiline().advanced())
+            .input(InputSpec::float("cfg").default(8.0).step(0.1).round(0.01))
+            .input(InputSpec::string("note").optional().multiline().dynamic_prompts().advanced())
             .input(InputSpec::hidden("prompt", "PROMPT"))
             .output(OutputSpec::new("LATENT", "LATENT").tooltip("denoised"));
         let info = spec.object_info(&folders, "nodes");
@@ -115,12 +122,13 @@ mod tests {
                     "seed": ["INT", {"default": 0, "min": 0, "max": u64::MAX, "control_after_generate": true}],
                     "sampler_name": [["euler", "ddim"], {}],
                     "image": [["cat.png"], {"image_upload": true, "image_folder": "input"}],
+                    "cfg": ["FLOAT", {"default": 8.0, "step": 0.1, "round": 0.01}],
                 },
-                "optional": {"note": ["STRING", {"multiline": true, "advanced": true}]},
+                "optional": {"note": ["STRING", {"multiline": true, "dynamicPrompts": true, "advanced": true}]},
                 "hidden": {"prompt": "PROMPT"},
             })
         );
-        assert_eq!(info["input_order"]["required"], json!(["model", "seed", "sampler_name", "image"]));
+        assert_eq!(info["input_order"]["required"], json!(["model", "seed", "sampler_name", "image", "cfg"]));
         assert_eq!(info["output_tooltips"], json!(["denoised"]));
         assert_eq!(info["python_module"], "nodes");
         assert!(info.to_string().contains("18446744073709551615"));

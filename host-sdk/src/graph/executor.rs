@@ -6,157 +6,24 @@
 //!   before the next one. What was computed by then is kept, so that the next run goes on from there.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde_json::Value as Json;
 
 use super::cache::{Cache, Entry, Signature, Signer};
-use super::events::{EventKind, EventSink, IgnoreEvents};
+use super::events::EventKind;
 use super::host::{NodeHost, Run};
 use super::lists;
-use super::validate::{Validation, validate};
+use super::problem::Validation;
+use super::run::{NodeFailure, NodeReport, RunError, RunOptions, RunReport};
+use super::validate::validate;
 use super::workflow::{Workflow, WorkflowNode};
 use crate::abi::{
     ErrorKind, Folders, HostContext, Inputs, Node, NodeError, NodeSpec, Presence, Value, catch_panic,
 };
 use crate::registry::Registry;
-
-/// Stops a run from any thread; clones share the flag.
-#[derive(Clone, Debug, Default)]
-pub struct CancelFlag(Arc<AtomicBool>);
-
-impl CancelFlag {
-    /// A flag that is not set.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Asks the run to stop. `[any thread]`
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Makes the flag ready for another run. `[any thread]`
-    pub fn reset(&self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether the run should stop. `[any thread]`
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// How to run a workflow.
-#[derive(Clone)]
-pub struct RunOptions {
-    /// Ids of the nodes to run, with all that they need; `None`: all output nodes.
-    pub targets: Option<Vec<String>>,
-    /// Stops the run.
-    pub cancel: CancelFlag,
-    /// Takes the run's events.
-    pub sink: Arc<dyn EventSink>,
-    /// The run's id in its events; `None`: one is made up.
-    pub prompt_id: Option<String>,
-}
-
-impl Default for RunOptions {
-    fn default() -> Self {
-        Self { targets: None, cancel: CancelFlag::new(), sink: Arc::new(IgnoreEvents), prompt_id: None }
-    }
-}
-
-/// What became of one node.
-#[derive(Clone, Debug)]
-pub struct NodeReport {
-    /// The node's class.
-    pub class_type: String,
-    /// Whether the result was there from an earlier run.
-    pub cached: bool,
-    /// How long it ran.
-    pub seconds: f64,
-    /// What it shows: arrays by key, such as `images`.
-    pub ui: Option<Json>,
-    /// For each output the values that go along its links.
-    pub outputs: Vec<Vec<Value>>,
-}
-
-/// A node that failed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NodeFailure {
-    /// Its id.
-    pub node: String,
-    /// Its class.
-    pub class_type: String,
-    /// Its title, or its class.
-    pub name: String,
-    /// Why.
-    pub error: NodeError,
-}
-
-impl fmt::Display for NodeFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "node {} ({}) failed: {}", self.node, self.class_type, self.error)
-    }
-}
-
-/// What became of a run.
-#[derive(Clone, Debug, Default)]
-pub struct RunReport {
-    /// The run's id.
-    pub prompt_id: String,
-    /// The nodes that have a result.
-    pub nodes: BTreeMap<String, NodeReport>,
-    /// The nodes that ran, in order.
-    pub executed: Vec<String>,
-    /// The nodes whose results were there.
-    pub cached: Vec<String>,
-    /// The nodes that failed.
-    pub failures: Vec<NodeFailure>,
-    /// The nodes that did not run because one before them failed.
-    pub skipped: Vec<String>,
-    /// Problems of outputs that were not run.
-    pub validation: Validation,
-}
-
-impl RunReport {
-    /// The first value of a node's output.
-    pub fn value(&self, node: &str, slot: usize) -> Option<&Value> {
-        self.nodes.get(node)?.outputs.get(slot)?.first()
-    }
-}
-
-/// Why a run did not come to its end. Results that there are stand in the report.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RunError {
-    /// Nothing could run.
-    #[error("{0}")]
-    Invalid(Box<Validation>),
-    /// The user stopped the run.
-    #[error("stopped at node {node} ({class_type})")]
-    Cancelled {
-        /// The node that was running or next.
-        node: String,
-        /// Its class.
-        class_type: String,
-        /// What was done by then.
-        report: Box<RunReport>,
-    },
-    /// Nodes failed; what does not depend on them ran.
-    #[error("{}", join(&report.failures))]
-    Failed {
-        /// Failures and results.
-        report: Box<RunReport>,
-    },
-}
-
-fn join(failures: &[NodeFailure]) -> String {
-    failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-}
 
 /// Runs workflows and keeps their results for the next run.
 pub struct Executor {
@@ -223,19 +90,17 @@ impl Executor {
         run.emit(EventKind::ExecutionStart);
         let mut progress = Progress::new(self, workflow, &run, validation);
         let outcome = progress.run_all();
-        let signatures: Vec<Signature> = progress.signatures.values().copied().collect();
         let report = progress.report;
         let result = match outcome {
-            Err(Stopped { node, class_type }) => {
+            Err(Stopped { node, class_type, error }) => {
                 run.emit(EventKind::ExecutionInterrupted {
                     node: node.clone(),
                     class_type: class_type.clone(),
                     executed: report.executed.clone(),
                 });
-                Err(RunError::Cancelled { node, class_type, report: Box::new(report) })
+                Err(RunError::Cancelled { node, class_type, error, report: Box::new(report) })
             }
             Ok(()) => {
-                self.lock().keep_only(signatures.iter());
                 if report.failures.is_empty() {
                     run.emit(EventKind::ExecutionSuccess);
                     Ok(report)
@@ -273,6 +138,7 @@ impl Executor {
 struct Stopped {
     node: String,
     class_type: String,
+    error: Option<Box<NodeError>>,
 }
 
 /// A run that goes on.
@@ -303,6 +169,8 @@ impl<'a> Progress<'a> {
                 self.keep(id, entry, true, 0.0);
             }
         }
+        // Before anything runs: what this workflow does not use must not lie beside what it will need, a second checkpoint above all.
+        self.executor.lock().keep_only(self.signatures.values());
         self.run.emit(EventKind::ExecutionCached { nodes: self.report.cached.clone() });
         let shown = |progress: &Self, id: &String| {
             if let Some(output) = progress.report.nodes.get(id).and_then(|node| node.ui.clone()) {
@@ -332,8 +200,9 @@ impl<'a> Progress<'a> {
                     self.keep(id, entry, false, start.elapsed().as_secs_f64());
                     shown(self, id);
                 }
-                Err(error) if error.kind == ErrorKind::Cancelled || self.run.cancel.is_cancelled() => {
-                    return Err(stopped(node));
+                // Any other error is a failure, though the user may have asked to stop meanwhile.
+                Err(error) if error.kind == ErrorKind::Cancelled && self.run.cancel.is_cancelled() => {
+                    return Err(stopped(node, Some(error)));
                 }
                 Err(error) => {
                     failed.insert(id.as_str());
@@ -346,7 +215,7 @@ impl<'a> Progress<'a> {
 
     fn stop_if_cancelled(&self, id: &str) -> Result<(), Stopped> {
         match self.workflow.get(id) {
-            Some(node) if self.run.cancel.is_cancelled() => Err(stopped(node)),
+            Some(node) if self.run.cancel.is_cancelled() => Err(stopped(node, None)),
             _ => Ok(()),
         }
     }
@@ -490,6 +359,6 @@ impl<'a> Progress<'a> {
 /// Name, other node and slot of each link, sorted by name.
 type Links<'a> = std::collections::BTreeSet<(&'a str, &'a str, i64)>;
 
-fn stopped(node: &WorkflowNode) -> Stopped {
-    Stopped { node: node.id.clone(), class_type: node.class().to_string() }
+fn stopped(node: &WorkflowNode, error: Option<NodeError>) -> Stopped {
+    Stopped { node: node.id.clone(), class_type: node.class().to_string(), error: error.map(Box::new) }
 }

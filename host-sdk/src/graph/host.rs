@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::events::{Event, EventKind, EventSink};
-use super::executor::CancelFlag;
+use super::run::CancelFlag;
 use crate::abi::{Folders, Host, Level, PreviewImage};
 
 /// What is the same for all nodes of a run.

@@ -1,7 +1,7 @@
 //! A graph runtime for hosts that have none of their own: ComfyUI's workflows, its validation, its events.
 //!
-//! * [`workflow`] reads the API format, [`validate`] finds every problem in it before anything runs,
-//! * [`executor`] runs what is valid, repeats nothing that did not change, and can be stopped at any time,
+//! * [`workflow`] reads the API format, [`mod@validate`] finds every problem in it before anything runs, in the words of [`problem`],
+//! * [`executor`] runs what is valid, repeats nothing that did not change, and can be stopped at any time; [`run`] is what it is asked and answers,
 //! * [`events`] is what a run tells while it goes on.
 
 mod cache;
@@ -10,11 +10,16 @@ pub mod events;
 pub mod executor;
 mod host;
 mod lists;
+mod literal;
 mod order;
+pub mod problem;
+pub mod run;
 pub mod validate;
 pub mod workflow;
 
 pub use events::{Event, EventKind, EventSink, IgnoreEvents};
-pub use executor::{CancelFlag, Executor, NodeFailure, NodeReport, RunError, RunOptions, RunReport};
-pub use validate::{NodeProblems, Problem, Validation, validate};
+pub use executor::Executor;
+pub use problem::{NodeProblems, Problem, Validation};
+pub use run::{CancelFlag, NodeFailure, NodeReport, RunError, RunOptions, RunReport};
+pub use validate::validate;
 pub use workflow::{Input, SetError, Workflow, WorkflowError, WorkflowNode};

@@ -1,122 +1,19 @@
-//! Finds every problem of a workflow before anything runs, and says it in ComfyUI's words.
+//! Finds every problem of a workflow before anything runs.
 //!
-//! An output node is valid if it and everything that it needs is; valid outputs run although others are not.
+//! An output node is valid if it and everything that it needs is; valid outputs run although others are not. A node of unknown type stops
+//! the whole workflow, as in ComfyUI, but the others are looked at all the same.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
 use super::coerce::coerce;
+use super::literal::literal;
 use super::order::{ancestors, order};
+use super::problem::{NodeProblems, Problem, Validation};
 use super::workflow::{Input, Workflow, WorkflowNode};
-use crate::abi::{Choices, ErrorKind, Folders, InputSpec, Inputs, NodeSpec, Presence, Value, catch_panic};
+use crate::abi::{ErrorKind, Folders, InputSpec, Inputs, NodeSpec, Presence, catch_panic};
 use crate::registry::{Registered, Registry};
-
-/// Sockets whose values cannot be written down in a workflow.
-const LINKS_ONLY: [&str; 7] = ["MODEL", "CLIP", "VAE", "CONDITIONING", "LATENT", "IMAGE", "MASK"];
-
-/// One problem, with ComfyUI's type names.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Problem {
-    /// Such as `value_not_in_list`.
-    pub error_type: &'static str,
-    /// What is wrong, in general.
-    pub message: String,
-    /// Which input, which value.
-    pub details: String,
-    /// The same for programs.
-    pub extra_info: Json,
-}
-
-impl Problem {
-    fn new(error_type: &'static str, message: impl Into<String>, details: impl Into<String>) -> Self {
-        Self { error_type, message: message.into(), details: details.into(), extra_info: json!({}) }
-    }
-
-    fn info(mut self, extra_info: Json) -> Box<Self> {
-        self.extra_info = extra_info;
-        Box::new(self)
-    }
-
-    /// As ComfyUI writes it.
-    pub fn to_json(&self) -> Json {
-        json!({"type": self.error_type, "message": self.message, "details": self.details, "extra_info": self.extra_info})
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        if self.details.is_empty() { Ok(()) } else { write!(f, ": {}", self.details) }
-    }
-}
-
-/// The problems of one node.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NodeProblems {
-    /// All of them.
-    pub errors: Vec<Problem>,
-    /// The output nodes that cannot run because of them.
-    pub dependent_outputs: Vec<String>,
-    /// The node's class.
-    pub class_type: String,
-}
-
-/// What validation found.
-#[derive(Clone, Debug, Default)]
-pub struct Validation {
-    /// The outputs that can run, in the order of the workflow.
-    pub outputs: Vec<String>,
-    /// Why nothing can run; `None` if some output can.
-    pub error: Option<Problem>,
-    /// The problems of each node, by id.
-    pub node_errors: BTreeMap<String, NodeProblems>,
-    /// Nodes of valid outputs, each after all that it needs.
-    pub(super) order: Vec<String>,
-    /// Literals in their declared types, and defaults of optional inputs that were left out.
-    pub(super) literals: HashMap<String, BTreeMap<String, Value>>,
-}
-
-impl Validation {
-    /// Whether something can run. Some outputs may still be invalid: see [`node_errors`](Self::node_errors).
-    pub fn can_run(&self) -> bool {
-        self.error.is_none()
-    }
-
-    /// ComfyUI's answer: `{"error": …, "node_errors": …}`.
-    pub fn to_json(&self) -> Json {
-        json!({"error": self.error.as_ref().map(Problem::to_json), "node_errors": self.node_errors_json()})
-    }
-
-    /// The part `node_errors` of ComfyUI's answer.
-    pub fn node_errors_json(&self) -> Json {
-        let node = |(id, problems): (&String, &NodeProblems)| {
-            let errors: Vec<_> = problems.errors.iter().map(Problem::to_json).collect();
-            let json = json!({"errors": errors, "dependent_outputs": problems.dependent_outputs, "class_type": problems.class_type});
-            (id.clone(), json)
-        };
-        Json::Object(self.node_errors.iter().map(node).collect::<Map<_, _>>())
-    }
-}
-
-impl fmt::Display for Validation {
-    /// One line for each problem, for people.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.error {
-            Some(error) if self.node_errors.is_empty() => write!(f, "{error}")?,
-            Some(error) => f.write_str(&error.message)?,
-            None => f.write_str("the workflow is valid")?,
-        }
-        for (id, problems) in &self.node_errors {
-            for problem in &problems.errors {
-                write!(f, "\n  node {id} ({}): {problem}", problems.class_type)?;
-            }
-        }
-        Ok(())
-    }
-}
 
 /// Checks a workflow. `targets` are the nodes to run; `None` means all output nodes. `[any thread]`
 pub fn validate(
@@ -128,11 +25,8 @@ pub fn validate(
     let mut check =
         Check { workflow, registry, folders, specs: HashMap::new(), found: Validation::default() };
     check.read_specs();
-    if check.found.error.is_some() {
-        return check.found;
-    }
     let outputs = check.targets(targets);
-    if outputs.is_empty() {
+    if outputs.is_empty() && check.found.error.is_none() {
         let details =
             targets.map_or(String::new(), |ids| format!("none of the targets {ids:?} is in the workflow"));
         check.found.error = Some(Problem::new("prompt_no_outputs", "Prompt has no outputs", details));
@@ -146,12 +40,13 @@ struct Check<'a> {
     workflow: &'a Workflow,
     registry: &'a Registry,
     folders: &'a Folders,
+    /// Of the nodes whose type is known.
     specs: HashMap<&'a str, (NodeSpec, &'a Registered)>,
     found: Validation,
 }
 
 impl<'a> Check<'a> {
-    /// Looks up every node's type; a type that is not there stops the whole workflow, as in ComfyUI.
+    /// Looks up every node's type.
     fn read_specs(&mut self) {
         for node in self.workflow.nodes() {
             let problem = match &node.class_type {
@@ -197,7 +92,11 @@ impl<'a> Check<'a> {
     }
 
     fn nodes(&mut self, outputs: &[String]) {
-        let order = order(self.workflow, outputs);
+        let has_unknown = self.found.error.is_some();
+        // A node of unknown type may be an output: what it links to is looked at, too.
+        let unknown = self.workflow.nodes().iter().filter(|node| !self.specs.contains_key(node.id.as_str()));
+        let roots: Vec<String> = outputs.iter().cloned().chain(unknown.map(|node| node.id.clone())).collect();
+        let order = order(self.workflow, &roots);
         for cycle in &order.cycles {
             let along =
                 cycle.iter().chain(cycle.first()).map(String::as_str).collect::<Vec<_>>().join(" -> ");
@@ -212,10 +111,10 @@ impl<'a> Check<'a> {
                 self.node(node);
             }
         }
-        let mut needed = std::collections::HashSet::new();
+        let mut needed = HashSet::new();
         for output in outputs {
             let ancestors = ancestors(self.workflow, output);
-            let mut valid = true;
+            let mut valid = !has_unknown;
             for (id, problems) in &mut self.found.node_errors {
                 if ancestors.contains(id.as_str()) {
                     problems.dependent_outputs.push(output.clone());
@@ -227,7 +126,7 @@ impl<'a> Check<'a> {
                 needed.extend(ancestors);
             }
         }
-        if self.found.outputs.is_empty() {
+        if self.found.outputs.is_empty() && !has_unknown {
             let details = self
                 .found
                 .node_errors
@@ -265,7 +164,9 @@ impl<'a> Check<'a> {
                     self.link(input, other, *slot).map(|()| None)
                 }
                 Some(Input::Literal(json @ Json::Array(_))) => Err(self.bad_link(input, json, "")),
-                Some(Input::Literal(json) | Input::Wrapped(json)) => self.literal(input, json).map(Some),
+                Some(Input::Literal(json) | Input::Wrapped(json)) => {
+                    literal(input, json, self.folders).map(Some)
+                }
             };
             match found {
                 Ok(Some(value)) => {
@@ -277,7 +178,7 @@ impl<'a> Check<'a> {
             }
         }
         if problems.is_empty() {
-            problems.extend(custom(registered, &inputs));
+            problems.extend(custom(registered, spec, &inputs));
         }
         self.found.literals.insert(node.id.clone(), literals);
         for problem in problems {
@@ -288,6 +189,10 @@ impl<'a> Check<'a> {
     fn link(&self, input: &InputSpec, other: &str, slot: i64) -> Result<(), Box<Problem>> {
         let received = json!([other, slot]);
         let Some((spec, _)) = self.specs.get(other) else {
+            if self.workflow.get(other).is_some() {
+                // Its type is unknown, and that is its own problem.
+                return Ok(());
+            }
             return Err(self.bad_link(input, &received, &format!("there is no node {other}")));
         };
         let Some(output) = usize::try_from(slot).ok().and_then(|slot| spec.outputs.get(slot)) else {
@@ -308,7 +213,7 @@ impl<'a> Check<'a> {
         Err(Problem::new("return_type_mismatch", "Return type mismatch between linked nodes", details).info(
             json!({
                 "input_name": input.name,
-                "input_config": self.config(input),
+                "input_config": input.object_info(self.folders),
                 "received_type": output.type_name,
                 "linked_node": received,
             }),
@@ -322,88 +227,42 @@ impl<'a> Check<'a> {
             "Bad linked input, must be a length-2 list of [node_id, slot_index]",
             details,
         )
-        .info(
-            json!({"input_name": input.name, "input_config": self.config(input), "received_value": received}),
-        )
-    }
-
-    fn literal(&self, input: &InputSpec, json: &Json) -> Result<Value, Box<Problem>> {
-        let name = &input.name;
-        let info = || json!({"input_name": name, "input_config": self.config(input), "received_value": json});
-        let unfit = |why: String| {
-            let message = format!("Failed to convert an input value to a {} value", input.type_name);
-            let mut info = info();
-            info["exception_message"] = json!(why);
-            Problem::new("invalid_input_type", message, format!("{name}, {json}, {why}")).info(info)
-        };
-        if LINKS_ONLY.contains(&input.type_name.as_str()) {
-            return Err(unfit("it needs a link to another node".to_string()));
-        }
-        let value = coerce(json, &input.type_name).map_err(unfit)?;
-        let bound = |error_type, word: &str, bound: &Json| {
-            let message = format!("Value {json} {word} of {bound}");
-            Problem::new(error_type, message, name.clone()).info(info())
-        };
-        match (&input.min, &input.max) {
-            (Some(min), _) if below(&value, min) => {
-                return Err(bound("value_smaller_than_min", "smaller than min", min));
-            }
-            (_, Some(max)) if above(&value, max) => {
-                return Err(bound("value_bigger_than_max", "bigger than max", max));
-            }
-            _ => {}
-        }
-        if let Some(choices) = &input.choices {
-            self.choice(input, choices, json).map_err(|details| {
-                Problem::new("value_not_in_list", "Value not in list", details)
-                    .info(json!({"input_name": name, "input_config": null, "received_value": json}))
-            })?;
-        }
-        Ok(value)
-    }
-
-    /// Whether the value, or each value of a list, can be chosen; otherwise what could be.
-    fn choice(&self, input: &InputSpec, choices: &Choices, json: &Json) -> Result<(), String> {
-        let options = choices.list(self.folders);
-        let accepts_paths = matches!(choices, Choices::Files { accepts_paths: true, .. });
-        let values = match json {
-            Json::Array(values) => values.as_slice(),
-            one => std::slice::from_ref(one),
-        };
-        for value in values {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
-            let is_path = accepts_paths && Path::new(&text).is_absolute() && Path::new(&text).exists();
-            if is_path || options.contains(&text) {
-                continue;
-            }
-            let mut list = if options.len() > 20 {
-                format!("(list of length {})", options.len())
-            } else {
-                format!("{options:?}")
-            };
-            if let (true, Choices::Files { kind, .. }) = (options.is_empty(), choices) {
-                let searched: Vec<_> =
-                    self.folders.paths(kind).iter().map(|path| path.display().to_string()).collect();
-                list = format!("the folder for {kind}, which has no such files ({})", searched.join(", "));
-            }
-            return Err(format!("{}: '{text}' not in {list}", input.name));
-        }
-        Ok(())
-    }
-
-    fn config(&self, input: &InputSpec) -> Json {
-        input.object_info(self.folders)
+        .info(json!({
+            "input_name": input.name,
+            "input_config": input.object_info(self.folders),
+            "received_value": received,
+        }))
     }
 }
 
-fn custom(registered: &Registered, inputs: &Inputs) -> Option<Box<Problem>> {
+/// What the node itself says of its literals.
+fn custom(registered: &Registered, spec: &NodeSpec, inputs: &Inputs) -> Option<Box<Problem>> {
     let error = catch_panic("validate", || registered.node.validate(inputs)).err()?;
-    let (error_type, message) = match error.kind {
-        ErrorKind::Panicked => ("exception_during_validation", "Exception when validating node"),
-        _ => ("custom_validation_failed", "Custom validation failed for node"),
+    let said = error.to_string();
+    let mut info = json!({"exception_type": error.kind.name(), "help": error.help});
+    if error.kind == ErrorKind::Panicked {
+        let message = "Exception when validating node";
+        return Some(Problem::new("exception_during_validation", message, said).info(info));
+    }
+    let named = named_input(spec, &error.message);
+    info["input_name"] = json!(named);
+    let details = match named {
+        Some(name) => {
+            format!("{name} - {}", said.strip_prefix(&format!("input `{name}`: ")).unwrap_or(&said))
+        }
+        None => said,
     };
-    let info = json!({"exception_type": error.kind.name(), "help": error.help});
-    Some(Problem::new(error_type, message, error.to_string()).info(info))
+    let message = "Custom validation failed for node";
+    Some(Problem::new("custom_validation_failed", message, details).info(info))
+}
+
+/// The input that an error is about: the first that its message names.
+fn named_input<'a>(spec: &'a NodeSpec, message: &str) -> Option<&'a str> {
+    let place = |input: &'a InputSpec| {
+        let place = message.find(&format!("input `{}`", input.name))?;
+        Some((place, input.name.as_str()))
+    };
+    spec.inputs.iter().filter_map(place).min().map(|(_, name)| name)
 }
 
 /// Whether an output of the first type may be linked to an input of the second: their sets, written with commas, share a
@@ -417,22 +276,6 @@ fn types_match(output: &str, input: &str) -> bool {
         || is_any(&inputs)
         || outputs.iter().any(|output| inputs.contains(output))
         || (is_text(&outputs) && is_text(&inputs))
-}
-
-fn below(value: &Value, bound: &Json) -> bool {
-    compare(value, bound).is_some_and(std::cmp::Ordering::is_lt)
-}
-
-fn above(value: &Value, bound: &Json) -> bool {
-    compare(value, bound).is_some_and(std::cmp::Ordering::is_gt)
-}
-
-/// Whole numbers are compared as such: seeds do not fit into an f64.
-fn compare(value: &Value, bound: &Json) -> Option<std::cmp::Ordering> {
-    match (value, Value::from_json(bound)) {
-        (Value::Int(value), Value::Int(bound)) => Some(value.cmp(&bound)),
-        (value, bound) => value.as_float()?.partial_cmp(&bound.as_float()?),
-    }
 }
 
 #[cfg(test)]
@@ -449,9 +292,10 @@ mod tests {
     }
 
     #[test]
-    fn seeds_are_compared_exactly() {
-        assert!(!above(&Value::Int(u64::MAX.into()), &json!(u64::MAX)));
-        assert!(above(&Value::Int(u64::MAX.into()), &json!(u64::MAX - 1)));
-        assert!(below(&Value::Float(0.5), &json!(1)));
+    fn the_input_of_an_error_is_the_first_that_it_names() {
+        let spec = NodeSpec::new("A", "A").input(InputSpec::int("x")).input(InputSpec::int("xs"));
+        assert_eq!(named_input(&spec, "input `xs`: 3 is more than input `x`"), Some("xs"));
+        assert_eq!(named_input(&spec, "input `x` should be INT"), Some("x"));
+        assert_eq!(named_input(&spec, "input `y` is missing, as is x"), None);
     }
 }

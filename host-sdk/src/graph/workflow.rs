@@ -124,12 +124,25 @@ pub struct WorkflowNode {
     pub title: Option<String>,
     /// Inputs, in the order of the file.
     pub inputs: Vec<(String, Input)>,
+    /// The node as it was read: what is not understood is kept for whoever understands it.
+    as_read: Map<String, Json>,
 }
 
 impl WorkflowNode {
     /// The input of that name.
     pub fn input(&self, name: &str) -> Option<&Input> {
         self.inputs.iter().find(|(key, _)| key == name).map(|(_, input)| input)
+    }
+
+    /// The node in API format: as it was read, with the inputs that it has now.
+    pub fn to_json(&self) -> Json {
+        let mut json = self.as_read.clone();
+        if !self.inputs.is_empty() {
+            let inputs: Map<_, _> =
+                self.inputs.iter().map(|(name, input)| (name.clone(), input.to_json())).collect();
+            json.insert("inputs".to_string(), Json::Object(inputs));
+        }
+        Json::Object(json)
     }
 
     /// The class, or `?`.
@@ -209,18 +222,9 @@ impl Workflow {
         self.by_id.get(id).map(|&index| &self.nodes[index])
     }
 
-    /// The workflow in API format.
+    /// The workflow in API format: as it was read, with what has been set since.
     pub fn to_json(&self) -> Json {
-        let node = |node: &WorkflowNode| {
-            let inputs: Map<_, _> =
-                node.inputs.iter().map(|(name, input)| (name.clone(), input.to_json())).collect();
-            let mut json = json!({"class_type": node.class_type, "inputs": inputs});
-            if let Some(title) = &node.title {
-                json["_meta"] = json!({"title": title});
-            }
-            (node.id.clone(), json)
-        };
-        Json::Object(self.nodes.iter().map(node).collect())
+        Json::Object(self.nodes.iter().map(|node| (node.id.clone(), node.to_json())).collect())
     }
 
     /// Applies `NODE.INPUT=VALUE`, where NODE is an id, or a title or class that only one node has.
@@ -302,25 +306,25 @@ impl Workflow {
 }
 
 fn read_node(id: String, json: Json) -> Result<WorkflowNode, WorkflowError> {
-    let Json::Object(mut entries) = json else {
+    let Json::Object(as_read) = json else {
         return Err(WorkflowError::Form(format!("node `{id}` is {}, not an object", kind(&json))));
     };
-    let inputs = match entries.remove("inputs") {
+    let inputs = match as_read.get("inputs") {
         None | Some(Json::Null) => Vec::new(),
         Some(Json::Object(inputs)) => {
-            inputs.into_iter().map(|(name, input)| (name, Input::from_json(input))).collect()
+            inputs.iter().map(|(name, input)| (name.clone(), Input::from_json(input.clone()))).collect()
         }
         Some(other) => {
             return Err(WorkflowError::Form(format!(
                 "the inputs of node `{id}` are {}, not an object",
-                kind(&other)
+                kind(other)
             )));
         }
     };
     let text = |json: Option<&Json>| json.and_then(Json::as_str).map(str::to_string);
-    let class_type = text(entries.get("class_type"));
-    let title = text(entries.get("_meta").and_then(|meta| meta.get("title")));
-    Ok(WorkflowNode { id, class_type, title, inputs })
+    let class_type = text(as_read.get("class_type"));
+    let title = text(as_read.get("_meta").and_then(|meta| meta.get("title")));
+    Ok(WorkflowNode { id, class_type, title, inputs, as_read })
 }
 
 fn kind(json: &Json) -> &'static str {
@@ -354,6 +358,15 @@ mod tests {
         assert_eq!(workflow.get("4").unwrap().name(), "The model");
         let original: Json = serde_json::from_str(TEXT).unwrap();
         assert_eq!(workflow.to_json(), original);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_kept() {
+        let text = r#"{"9":{"_meta":{"title":"T","colour":"red"},"inputs":{"b":1,"a":["2",0]},"is_changed":["x"],"class_type":"A"},"2":{"class_type":"B"}}"#;
+        let mut workflow = Workflow::from_json_text(text).unwrap();
+        assert_eq!(workflow.to_json().to_string(), text, "also the order");
+        workflow.set("9.b=2", &Registry::new()).unwrap();
+        assert_eq!(workflow.to_json().to_string(), text.replace("\"b\":1", "\"b\":2"));
     }
 
     #[test]

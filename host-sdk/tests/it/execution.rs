@@ -162,15 +162,19 @@ fn cancel_stops_within_a_second_and_keeps_what_was_done() {
     let error = world.executor.run(&workflow, &options).unwrap_err();
     assert!(started.elapsed() < Duration::from_secs(1));
     stopper.join().unwrap();
-    let RunError::Cancelled { node, report, .. } = error else { panic!("{error}") };
+    let RunError::Cancelled { node, report, error: said, .. } = error else { panic!("{error}") };
     assert_eq!(node, "2");
+    let said = said.unwrap();
+    assert_eq!(said.kind, ErrorKind::Cancelled);
+    assert!(said.help.ends_with("steps are kept."), "what the node says of it comes along: {said}");
     assert_eq!(report.executed, ["1"]);
     let types = world.events.types();
     assert!(types.contains(&"execution_interrupted".to_string()) && types.contains(&"progress".to_string()));
     assert_eq!(world.runs()[0], 1);
 
     let error = world.executor.run(&workflow, &options).unwrap_err();
-    assert!(matches!(error, RunError::Cancelled { ref node, .. } if node == "1"), "still set: {error}");
+    let between = matches!(&error, RunError::Cancelled { node, error: None, .. } if node == "1");
+    assert!(between, "still set: {error}");
     options.cancel.reset();
     let options = RunOptions { targets: Some(vec!["1".into()]), ..options };
     assert_eq!(world.executor.run(&workflow, &options).unwrap().cached, ["1"], "kept");

@@ -85,6 +85,24 @@ fn a_library_that_is_not_a_plugin_is_refused() {
 }
 
 #[test]
+fn a_plugin_of_another_abi_stable_is_refused() {
+    // A copy whose header says version 99, wherever the header stands.
+    let mut bytes = std::fs::read(built().join(plugin_file_name("faulty_plugin"))).unwrap();
+    let magic = b"abi stable library for Rust";
+    let places: Vec<usize> = (0..bytes.len() - 36).filter(|at| bytes[*at..].starts_with(magic)).collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at + 32..at + 36].copy_from_slice(&99_u32.to_ne_bytes());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(plugin_file_name("other_abi"));
+    std::fs::write(&path, bytes).unwrap();
+    let error = load_plugin(&path).unwrap_err();
+    assert!(matches!(error, LoadError::AbiStable { .. }), "{error:?}");
+    assert!(error.to_string().contains("99"), "{error}");
+}
+
+#[test]
 fn two_plugins_live_side_by_side() {
     let (example, faulty) = (load("write-a-plugin"), load("faulty-plugin"));
     assert_eq!((example.info().name.as_str(), faulty.info().name.as_str()), ("example", "faulty"));

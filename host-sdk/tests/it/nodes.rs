@@ -46,7 +46,8 @@ impl Node for TestNode {
     }
     fn validate(&self, inputs: &Inputs) -> Result<(), NodeError> {
         match inputs.get("value").and_then(Value::as_int) {
-            Some(13) => Err(NodeError::invalid_input("13 is unlucky")),
+            Some(13) => Err(NodeError::invalid_input("input `value`: 13 is unlucky").help("Take 12.")),
+            Some(14) => Err(NodeError::invalid_input("14 is not liked")),
             Some(666) => panic!("devilish"),
             _ => Ok(()),
         }
@@ -161,7 +162,7 @@ impl World {
                 .output(OutputSpec::new("x", "INT")),
             |inputs, host| {
                 for step in 0..1000 {
-                    host.check_cancelled()?;
+                    host.check_cancelled().map_err(|error| error.help(format!("{step} steps are kept.")))?;
                     std::thread::sleep(Duration::from_millis(10));
                     host.progress(step, 1000, None);
                 }
@@ -169,11 +170,23 @@ impl World {
             },
         );
         let model = TestNode::new(
-            NodeSpec::new("UseModel", "Use Model").input(InputSpec::new("model", "MODEL")).output_node(),
+            NodeSpec::new("UseModel", "Use Model")
+                .input(InputSpec::new("model", "MODEL"))
+                .input(InputSpec::new("words", "TI_EMBEDDING").optional())
+                .output_node(),
             |_, _| Ok(Outputs::new()),
         );
+        let read = TestNode::new(
+            NodeSpec::new("Read", "Read")
+                .input(InputSpec::files("file", "input", ["txt"]).accepts_paths())
+                .input(InputSpec::hidden("prompt", "PROMPT"))
+                .output(OutputSpec::new("file", "STRING"))
+                .output(OutputSpec::new("prompt", "STRING"))
+                .output_node(),
+            |inputs, _| Ok(Outputs::one(inputs.string("file")?).result(inputs.string("prompt")?)),
+        );
         let mut registry = Registry::new();
-        let all = [&number, &add, &show, &spread, &sum, &fail, &slow, &model];
+        let all = [&number, &add, &show, &spread, &sum, &fail, &slow, &model, &read];
         registry.register_native("test nodes", all.map(|node| node.clone() as Arc<dyn Node>)).unwrap();
         let events = Arc::new(Events::default());
         let options = RunOptions { sink: events.clone(), ..RunOptions::default() };

@@ -1,5 +1,5 @@
 use serde_json::{Value as Json, json};
-use vocable_host_sdk::abi::Folders;
+use vocable_host_sdk::abi::{Folders, Value};
 
 use crate::nodes::{World, workflow};
 
@@ -44,7 +44,7 @@ fn each_problem_has_comfyuis_type_and_fields() {
         (json!({"value": ["9", 0]}), "bad_linked_input", "no node 9"),
         (json!({"value": ["1"]}), "bad_linked_input", "value"),
         (json!({"value": ["2", 1]}), "bad_linked_input", "slot 1"),
-        (json!({"value": 13}), "custom_validation_failed", "unlucky"),
+        (json!({"value": 13}), "custom_validation_failed", "value - 13 is unlucky"),
         (json!({"value": 666}), "exception_during_validation", "devilish"),
     ];
     for (inputs, error_type, details) in rows {
@@ -72,6 +72,26 @@ fn extra_info_names_input_and_value() {
 }
 
 #[test]
+fn a_choice_that_is_not_there_comes_with_the_config() {
+    let problem = problem(number(json!({"value": 1, "unit": "mile"})), "1");
+    assert_eq!(
+        problem["extra_info"],
+        json!({"input_name": "unit", "input_config": [["cm", "inch"], {"default": "cm"}], "received_value": "mile"})
+    );
+}
+
+#[test]
+fn what_the_node_itself_refuses_names_the_input_if_it_says_so() {
+    let problem = problem(number(json!({"value": 13})), "1");
+    assert_eq!(problem["extra_info"]["input_name"], "value");
+    assert_eq!(problem["extra_info"]["exception_type"], "InvalidInput");
+    assert_eq!(problem["details"], "value - 13 is unlucky\n  help: Take 12.");
+    let problem = self::problem(number(json!({"value": 14})), "1");
+    assert_eq!(problem["extra_info"]["input_name"], json!(null));
+    assert_eq!(problem["details"], "14 is not liked");
+}
+
+#[test]
 fn types_of_links_are_compared() {
     let nodes = json!({"1": {"class_type": "Number", "inputs": {"value": 1}},
                        "2": {"class_type": "Add", "inputs": {"a": ["1", 1], "b": ["1", 0]}},
@@ -87,6 +107,11 @@ fn a_model_cannot_be_typed_in() {
     let problem = problem(json!({"1": {"class_type": "UseModel", "inputs": {"model": "sd15"}}}), "1");
     assert_eq!(problem["type"], "invalid_input_type");
     assert!(problem["details"].as_str().unwrap().contains("link"));
+    // Nor can what another plugin calls by a name of its own.
+    let nodes = json!({"1": {"class_type": "UseModel", "inputs": {"model": ["1", 0], "words": "a word"}}});
+    let errors = answer(nodes)["node_errors"]["1"]["errors"].clone();
+    let words = errors.as_array().unwrap().iter().find(|error| error["extra_info"]["input_name"] == "words");
+    assert_eq!(words.unwrap()["type"], "invalid_input_type");
 }
 
 #[test]
@@ -105,6 +130,36 @@ fn missing_types_and_outputs_stop_everything() {
     let answer = self::answer(json!({"1": {"class_type": "Number", "inputs": {"value": 1}}}));
     assert_eq!(answer["error"]["type"], "prompt_no_outputs");
     assert_eq!(self::answer(json!({}))["error"]["type"], "prompt_no_outputs");
+}
+
+#[test]
+fn an_unknown_type_does_not_hide_the_other_problems() {
+    let answer = answer(json!({"1": {"class_type": "Number", "inputs": {"value": -1}},
+                               "2": {"class_type": "Ad", "inputs": {"a": ["1", 0], "b": ["5", 0]}},
+                               "3": {"class_type": "Show", "inputs": {"x": ["2", 0]}},
+                               "4": {"class_type": "Show", "inputs": {}},
+                               "5": {"class_type": "Number", "inputs": {"value": 1, "unit": "mile"}},
+                               "6": {"class_type": "Shw", "inputs": {"x": ["7", 0]}},
+                               "7": {"class_type": "Number", "inputs": {}}}));
+    assert_eq!(answer["error"]["type"], "missing_node_type");
+    let types = |id: &str| -> Vec<&str> {
+        let errors = answer["node_errors"][id]["errors"].as_array();
+        errors.into_iter().flatten().map(|error| error["type"].as_str().unwrap()).collect()
+    };
+    assert_eq!(types("1"), ["value_smaller_than_min"]);
+    assert_eq!(types("2"), ["missing_node_type"]);
+    assert_eq!(types("3"), Vec::<&str>::new(), "its link is sound as far as anyone knows");
+    assert_eq!(types("4"), ["required_input_missing"]);
+    assert_eq!(types("5"), ["value_not_in_list"]);
+    assert_eq!(types("6"), ["missing_node_type"]);
+    assert_eq!(types("7"), ["required_input_missing"], "needed by a node of unknown type");
+    assert_eq!(answer["node_errors"]["2"]["dependent_outputs"], json!(["3"]));
+
+    let sound = json!({"1": {"class_type": "Number", "inputs": {"value": 1}},
+                       "2": {"class_type": "Show", "inputs": {"x": ["1", 0]}},
+                       "3": {"class_type": "Shw", "inputs": {}}});
+    let validation = World::new().executor.validate(&workflow(sound), None);
+    assert!(!validation.can_run() && validation.outputs.is_empty(), "as in ComfyUI nothing runs");
 }
 
 #[test]
@@ -144,4 +199,20 @@ fn files_are_looked_up_anew_and_paths_are_taken_where_allowed() {
     assert!(!valid("a.txt") && !valid(path.to_str().unwrap()));
     std::fs::write(&path, b"").unwrap();
     assert!(valid("a.txt") && valid(path.to_str().unwrap()));
+    assert!(!valid("a.txt [output]"));
+}
+
+#[test]
+fn relative_paths_become_whole_for_the_node_and_stay_in_the_workflow() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.txt"), b"").unwrap();
+    let world = World::with_folders(Folders::new().with_base(dir.path()));
+    let graph = workflow(json!({"1": {"class_type": "Read", "inputs": {"file": "a.txt"}}}));
+    let report = world.executor.run(&graph, &world.options).unwrap();
+    let seen = |slot: usize| report.value("1", slot).and_then(Value::as_str).unwrap().to_string();
+    assert_eq!(seen(0), dir.path().join("a.txt").to_str().unwrap());
+    assert_eq!(seen(1), graph.to_json().to_string());
+    assert!(!seen(1).contains(dir.path().to_str().unwrap()));
+    // Without a base, as in a host that others reach, a relative path is no choice.
+    assert!(!World::new().executor.validate(&graph, None).can_run());
 }

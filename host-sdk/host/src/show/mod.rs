@@ -55,7 +55,6 @@ pub(crate) struct Screen {
 struct State {
     painter: Box<dyn Painter>,
     names: HashMap<String, String>,
-    logs: HashMap<String, String>,
 }
 
 impl Screen {
@@ -69,7 +68,7 @@ impl Screen {
         } else {
             Box::new(lines::Lines::default())
         };
-        let state = State { painter, names: HashMap::new(), logs: HashMap::new() };
+        let state = State { painter, names: HashMap::new() };
         Self { json, quiet: watch.quiet, preview: watch.preview.clone(), state: Mutex::new(state) }
     }
 
@@ -103,11 +102,6 @@ impl Screen {
         }
     }
 
-    /// The last line that a node wrote into the log.
-    pub(crate) fn last_log_of(&self, node: &str) -> Option<String> {
-        self.lock().logs.get(node).cloned()
-    }
-
     /// Takes away what is not to stay.
     pub(crate) fn finish(&self) {
         self.lock().painter.end();
@@ -118,9 +112,6 @@ impl Screen {
     }
 
     fn log(&self, state: &mut State, node: &str, level: Level, text: &str) {
-        if level >= Level::Info {
-            state.logs.insert(node.to_string(), text.to_string());
-        }
         let least = if self.quiet { Level::Warn } else { Level::Info };
         if level < least {
             return;
