@@ -1,4 +1,4 @@
-//! A flag that long work looks at between operations.
+//! A flag that long work looks at between operations, and inside the long ones.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::Weights;
 use crate::diffusion::{NoiseSchedule, ScheduleConfig};
-use crate::models::{AutoencoderKL, ClipTextModel, UNet2DConditionModel};
+use crate::models::{AutoencoderKL, ClipTextConfig, ClipTextModel, UNet2DConditionModel};
 use crate::tokenizer::Tokenizer;
 use crate::{CancelToken, Error, Result};
 
@@ -80,7 +80,7 @@ impl PipelineFolder {
         precision: Precision,
         cancel: &CancelToken,
     ) -> Result<Arc<UNet2DConditionModel>> {
-        let (config, weights) = self.part("unet", "diffusion_pytorch_model", device, precision, cancel)?;
+        let (config, weights) = self.part("unet", device, precision, cancel)?;
         Ok(Arc::new(UNet2DConditionModel::new(&config, &weights)?))
     }
 
@@ -91,7 +91,7 @@ impl PipelineFolder {
         precision: Precision,
         cancel: &CancelToken,
     ) -> Result<Arc<ClipTextModel>> {
-        let (config, weights) = self.part("text_encoder", "model", device, precision, cancel)?;
+        let (config, weights) = self.part("text_encoder", device, precision, cancel)?;
         Ok(Arc::new(ClipTextModel::new(&config, &weights)?))
     }
 
@@ -102,13 +102,19 @@ impl PipelineFolder {
         precision: Precision,
         cancel: &CancelToken,
     ) -> Result<Arc<AutoencoderKL>> {
-        let (config, weights) = self.part("vae", "diffusion_pytorch_model", device, precision, cancel)?;
+        let (config, weights) = self.part("vae", device, precision, cancel)?;
         Ok(Arc::new(AutoencoderKL::new(&config, &weights)?))
     }
 
     /// The tokenizer.
     pub fn tokenizer(&self) -> Result<Arc<Tokenizer>> {
-        Ok(Arc::new(Tokenizer::from_dir(&self.path.join("tokenizer"))?))
+        let folder = self.path.join("tokenizer");
+        let tokenizer = Tokenizer::from_dir(&folder)?;
+        let config: ClipTextConfig = read_json(&self.path.join("text_encoder").join("config.json"))?;
+        tokenizer
+            .check_fits(config.vocab_size, config.max_position_embeddings)
+            .map_err(|error| error.context(folder.display()))?;
+        Ok(Arc::new(tokenizer))
     }
 
     /// The noise schedule that the model was trained with.
@@ -144,25 +150,27 @@ impl PipelineFolder {
     fn part<C: DeserializeOwned>(
         &self,
         part: &str,
-        stem: &str,
         device: &Device,
         precision: Precision,
         cancel: &CancelToken,
     ) -> Result<(C, Weights)> {
+        let config = read_json(&self.path.join(part).join("config.json"))?;
+        let file = self.weights_file(part)?;
+        Ok((config, Weights::open(&file, device, precision.dtype())?.with_cancel(cancel)))
+    }
+
+    /// The file of a part's weights: safetensors before pickles.
+    pub(super) fn weights_file(&self, part: &str) -> Result<PathBuf> {
         let folder = self.path.join(part);
-        let config = read_json(&folder.join("config.json"))?;
-        let file = [".safetensors", ".fp16.safetensors"].map(|ending| folder.join(format!("{stem}{ending}")));
-        let Some(file) = file.iter().find(|file| file.is_file()) else {
-            let error = Error::not_found(format!("{}: no {stem}.safetensors", folder.display()));
-            return Err(if folder.join(format!("{stem}.bin")).exists() {
-                error.help(
-                    "there is a .bin (pickle) file: save the pipeline again with safe_serialization=True",
-                )
-            } else {
-                error
-            });
+        let (stem, pickle) = match part {
+            "text_encoder" => ("model", "pytorch_model.bin"),
+            _ => ("diffusion_pytorch_model", "diffusion_pytorch_model.bin"),
         };
-        Ok((config, Weights::open(file, device, precision.dtype())?.with_cancel(cancel)))
+        let names = [format!("{stem}.safetensors"), format!("{stem}.fp16.safetensors"), pickle.to_owned()];
+        names.iter().map(|name| folder.join(name)).find(|file| file.is_file()).ok_or_else(|| {
+            Error::not_found(format!("{}: none of {}", folder.display(), names.join(", ")))
+                .help("the pipeline is incomplete: fetch or save it again")
+        })
     }
 }
 
@@ -171,7 +179,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_str(&text).map_err(|error| Error::incompatible(format!("{}: {error}", path.display())))
 }
 
-fn sample(path: &Path, hash: &mut Sha256) -> std::io::Result<()> {
+pub(super) fn sample(path: &Path, hash: &mut Sha256) -> std::io::Result<()> {
     const BLOCK: u64 = 1 << 16;
     const BLOCKS: u64 = 64;
     let mut file = File::open(path)?;

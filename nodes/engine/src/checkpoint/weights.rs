@@ -1,6 +1,7 @@
-//! Named weights, from a safetensors file or from a host that owns the model, checked as they are taken.
+//! Named weights, from a safetensors file, a torch pickle, or a host that owns the model, checked as they are taken.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,11 +9,24 @@ use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
+use super::names::{Alias, Layout, Take};
+use super::pickle::{TensorInfo, TorchFile};
 use crate::{CancelToken, Error, Result};
 
 enum Source {
     File { path: PathBuf, tensors: MmapedSafetensors, names: Vec<String> },
+    Torch { file: TorchFile, tensors: BTreeMap<String, TensorInfo> },
     Map { origin: String, tensors: HashMap<String, Tensor> },
+}
+
+/// How the names of one part of a model are found in a file that calls them otherwise.
+#[derive(Debug, Clone)]
+pub(super) struct NameMap {
+    /// What stands before all names of the part: `model.diffusion_model`.
+    pub(super) prefix: String,
+    /// From our name to theirs; `None` for a name that they do not have.
+    pub(super) translate: fn(&str, Layout) -> Option<Alias>,
+    pub(super) layout: Layout,
 }
 
 /// A place in a tree of weights: a source and the prefix that has been walked to, as in `unet.down_blocks.0`.
@@ -20,14 +34,45 @@ enum Source {
 pub struct Weights {
     source: Arc<Source>,
     prefix: String,
+    names: Option<Arc<NameMap>>,
     device: Device,
     dtype: DType,
     cancel: CancelToken,
 }
 
 impl Weights {
-    /// The weights of a safetensors file. Its header and size are checked here, its tensors when they are taken.
+    /// The weights of a file: safetensors, or what `torch.save` wrote, whatever its ending says.
     pub fn open(path: &Path, device: &Device, dtype: DType) -> Result<Self> {
+        let mut head = [0u8; 16];
+        let read = std::fs::File::open(path).and_then(|mut file| file.read(&mut head));
+        let read = read.map_err(|error| Error::io(path, &error))?;
+        if TorchFile::is_torch(&head[..read]) {
+            Self::open_torch(path, device, dtype)
+        } else {
+            Self::open_safetensors(path, device, dtype)
+        }
+    }
+
+    /// The tensors of a pickle: of its `state_dict`, where it has one, or of the dict that it is.
+    fn open_torch(path: &Path, device: &Device, dtype: DType) -> Result<Self> {
+        let file = TorchFile::open(path)?;
+        let root = file.root();
+        let dict = root.get("state_dict").unwrap_or(root);
+        let named = |(name, item): (&str, super::Item<'_>)| Some((name.to_owned(), item.tensor()?.clone()));
+        let tensors: BTreeMap<_, _> = dict.entries().into_iter().filter_map(named).collect();
+        if tensors.is_empty() {
+            return Err(Error::incompatible(format!(
+                "{}: no tensors, but a {}",
+                path.display(),
+                dict.kind()
+            ))
+            .help("wanted is a dict of tensors, or one with a state_dict"));
+        }
+        Ok(Self::new(Source::Torch { file, tensors }, device, dtype))
+    }
+
+    /// The weights of a safetensors file. Its header and size are checked here, its tensors when they are taken.
+    fn open_safetensors(path: &Path, device: &Device, dtype: DType) -> Result<Self> {
         std::fs::metadata(path).map_err(|error| Error::io(path, &error))?;
         // SAFETY: the mapping is only read. A file that is cut short by another program while it is mapped stops this one; the
         // same holds for every program that maps checkpoints, and reading them instead would double the memory that they need.
@@ -53,7 +98,14 @@ impl Weights {
 
     fn new(source: Source, device: &Device, dtype: DType) -> Self {
         let cancel = CancelToken::new();
-        Self { source: Arc::new(source), prefix: String::new(), device: device.clone(), dtype, cancel }
+        Self {
+            source: Arc::new(source),
+            prefix: String::new(),
+            names: None,
+            device: device.clone(),
+            dtype,
+            cancel,
+        }
     }
 
     /// The same weights, taken only as long as the flag is down.
@@ -61,6 +113,63 @@ impl Weights {
     pub fn with_cancel(mut self, cancel: &CancelToken) -> Self {
         self.cancel = cancel.clone();
         self
+    }
+
+    /// The same weights for another device and type.
+    #[must_use]
+    pub(super) fn on(mut self, device: &Device, dtype: DType) -> Self {
+        (self.device, self.dtype) = (device.clone(), dtype);
+        self
+    }
+
+    /// The same weights under our names.
+    #[must_use]
+    pub(super) fn with_names(mut self, names: NameMap) -> Self {
+        self.names = Some(Arc::new(names));
+        self
+    }
+
+    /// All names of the source, sorted.
+    pub fn names(&self) -> Vec<&str> {
+        match &*self.source {
+            Source::File { names, .. } => names.iter().map(String::as_str).collect(),
+            Source::Torch { tensors, .. } => tensors.keys().map(String::as_str).collect(),
+            Source::Map { tensors, .. } => {
+                let mut names: Vec<&str> = tensors.keys().map(String::as_str).collect();
+                names.sort_unstable();
+                names
+            }
+        }
+    }
+
+    /// The shape of a tensor by the source's own name.
+    pub(super) fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        match &*self.source {
+            Source::File { tensors, .. } => Some(tensors.get(name).ok()?.shape().to_vec()),
+            Source::Torch { tensors, .. } => Some(tensors.get(name)?.shape.clone()),
+            Source::Map { tensors, .. } => Some(tensors.get(name)?.dims().to_vec()),
+        }
+    }
+
+    /// The type of a tensor's numbers in the source, by its own name: `F16`.
+    pub(super) fn type_name(&self, name: &str) -> String {
+        let found = match &*self.source {
+            Source::File { tensors, .. } => tensors.get(name).ok().map(|view| format!("{:?}", view.dtype())),
+            Source::Torch { tensors, .. } => {
+                tensors.get(name).map(|info| format!("{:?}", info.storage.element).to_uppercase())
+            }
+            Source::Map { tensors, .. } => tensors.get(name).map(|tensor| format!("{:?}", tensor.dtype())),
+        };
+        found.unwrap_or_default()
+    }
+
+    /// What kind of file this is.
+    pub(super) fn container(&self) -> &'static str {
+        match &*self.source {
+            Source::File { .. } => "safetensors",
+            Source::Torch { .. } => "torch pickle",
+            Source::Map { .. } => "tensors in memory",
+        }
     }
 
     /// One step down the tree: `at("down_blocks").at(0)`.
@@ -73,41 +182,56 @@ impl Weights {
 
     /// Whether there is a tensor of that name here.
     pub fn contains(&self, name: &str) -> bool {
-        let name = self.full(name);
-        match &*self.source {
-            Source::File { names, .. } => names.binary_search(&name).is_ok(),
-            Source::Map { tensors, .. } => tensors.contains_key(&name),
-        }
+        self.find(&self.full(name)).is_some()
     }
 
     /// The tensor `name` with the wanted shape, in this place's type and on its device. All of its numbers are finite.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let tensor = self.get_any(name)?;
-        if tensor.dims() != shape {
-            return Err(Error::incompatible(format!(
-                "{}: tensor {} has shape {:?}, but the configuration wants {shape:?}",
-                self.origin(),
-                self.full(name),
-                tensor.dims()
-            ))
-            .help("the weights and the config.json beside them do not belong together"));
+        if tensor.dims() == shape {
+            return Ok(tensor);
         }
-        Ok(tensor)
+        // A linear layer and a convolution of one place are the same numbers; old autoencoders have the latter.
+        let without_ones = |dims: &[usize]| -> Vec<usize> {
+            let end = dims.iter().rposition(|d| *d != 1).map_or(0, |last| last + 1);
+            dims[..end].to_vec()
+        };
+        if without_ones(tensor.dims()) == without_ones(shape) {
+            return Ok(tensor.reshape(shape)?);
+        }
+        Err(Error::incompatible(format!(
+            "{}: tensor {} has shape {:?}, but the configuration wants {shape:?}",
+            self.origin(),
+            self.full(name),
+            tensor.dims()
+        ))
+        .help("the weights and the configuration do not belong together"))
     }
 
     /// The tensor `name`, whatever its shape.
     pub fn get_any(&self, name: &str) -> Result<Tensor> {
         self.cancel.check()?;
-        let name = self.full(name);
-        if !self.contains_full(&name) {
-            return Err(Error::incompatible(format!("{}: tensor {name} is missing", self.origin()))
+        let full = self.full(name);
+        let Some((name, take)) = self.find(&full) else {
+            let theirs = self.candidates(&full).map(|alias| alias.names.join(" or ")).unwrap_or(full);
+            return Err(Error::incompatible(format!("{}: tensor {theirs} is missing", self.origin()))
                 .help("is this the right file for this part of the model?"));
-        }
-        let tensor = match &*self.source {
-            Source::File { tensors, .. } => tensors.load(&name, &Device::Cpu).map_err(|error| {
-                Error::incompatible(format!("{}: tensor {name} cannot be read: {error}", self.origin()))
-            })?,
-            Source::Map { tensors, .. } => tensors[&name].clone(),
+        };
+        let tensor = self.load(&name)?;
+        let tensor = match take {
+            Take::Whole => tensor,
+            Take::Part(index, count) if tensor.dims()[..].first().is_some_and(|rows| rows % count == 0) => {
+                let rows = tensor.dim(0)? / count;
+                tensor.narrow(0, index * rows, rows)?.contiguous()?
+            }
+            Take::Transposed if tensor.rank() == 2 => tensor.t()?.contiguous()?,
+            Take::Part(..) | Take::Transposed => {
+                return Err(Error::incompatible(format!(
+                    "{}: tensor {name} has shape {:?}, of which {full} cannot be a part",
+                    self.origin(),
+                    tensor.dims()
+                )));
+            }
         };
         let wide = tensor.to_dtype(DType::F32)?.flatten_all()?;
         if tensor.device().is_cpu() && !all_finite(&wide)? {
@@ -125,19 +249,57 @@ impl Weights {
         Ok(tensor.to_device(&self.device)?)
     }
 
+    /// A tensor by the source's own name, in its own type on the CPU (or where its owner holds it).
+    fn load(&self, name: &str) -> Result<Tensor> {
+        let unreadable = |error: &dyn std::fmt::Display| {
+            Error::incompatible(format!("{}: tensor {name} cannot be read: {error}", self.origin()))
+        };
+        match &*self.source {
+            Source::File { tensors, .. } => {
+                tensors.load(name, &Device::Cpu).map_err(|error| unreadable(&error))
+            }
+            Source::Torch { file, tensors } => match tensors.get(name) {
+                Some(info) => file.tensor(info).map_err(|error| error.context(name)),
+                None => Err(unreadable(&"it is not there")),
+            },
+            Source::Map { tensors, .. } => {
+                tensors.get(name).cloned().ok_or_else(|| unreadable(&"it is not there"))
+            }
+        }
+    }
+
     /// The file, or what the owner calls these weights.
     pub fn origin(&self) -> String {
         match &*self.source {
             Source::File { path, .. } => path.display().to_string(),
+            Source::Torch { file, .. } => file.path().display().to_string(),
             Source::Map { origin, .. } => origin.clone(),
         }
     }
 
-    fn contains_full(&self, name: &str) -> bool {
-        match &*self.source {
-            Source::File { names, .. } => names.binary_search_by(|n| n.as_str().cmp(name)).is_ok(),
-            Source::Map { tensors, .. } => tensors.contains_key(name),
+    /// Where the tensor of our full name `full` may be in the source.
+    fn candidates(&self, full: &str) -> Option<Alias> {
+        match &self.names {
+            None => Some(Alias::whole(full)),
+            Some(map) => {
+                let mut alias = (map.translate)(full, map.layout)?;
+                if !map.prefix.is_empty() {
+                    alias.names.iter_mut().for_each(|name| *name = format!("{}.{name}", map.prefix));
+                }
+                Some(alias)
+            }
         }
+    }
+
+    /// The source's name of a tensor that it has.
+    fn find(&self, full: &str) -> Option<(String, Take)> {
+        let alias = self.candidates(full)?;
+        let found = alias.names.into_iter().find(|name| match &*self.source {
+            Source::File { names, .. } => names.binary_search(name).is_ok(),
+            Source::Torch { tensors, .. } => tensors.contains_key(name),
+            Source::Map { tensors, .. } => tensors.contains_key(name),
+        });
+        Some((found?, alias.take))
     }
 
     fn full(&self, name: &str) -> String {

@@ -97,6 +97,9 @@ impl Concept {
             };
             builder.add(&Picture { name, caption, colours, weight }, &contents)?;
         }
+        if !captions.is_empty() {
+            builder.tell_captionless("an empty caption");
+        }
         builder.finish()
     }
 }

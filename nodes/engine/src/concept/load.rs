@@ -65,6 +65,11 @@ impl Concept {
             };
             builder.add(&Picture { name, caption, colours, weight }, &[&bytes])?;
         }
+        match options.captions {
+            CaptionSource::Templates => {}
+            CaptionSource::Sidecar => builder.tell_captionless("no .txt with a caption in it"),
+            CaptionSource::FileName => builder.tell_captionless("no caption in the file name"),
+        }
         builder.finish()
     }
 }
@@ -88,6 +93,10 @@ pub(super) struct Builder<'a> {
     options: &'a ConceptOptions,
     items: Vec<super::ConceptItem>,
     pub(super) problems: Vec<String>,
+    remarks: Vec<String>,
+    /// Pictures that were kept, and how many of them have no caption.
+    pictures: usize,
+    captionless: usize,
     hash: Sha256,
 }
 
@@ -98,7 +107,8 @@ impl<'a> Builder<'a> {
         let mut hash = Sha256::new();
         part(&mut hash, b"vocable concept 1");
         part(&mut hash, &text);
-        Ok(Self { options, items: Vec::new(), problems: Vec::new(), hash })
+        let (items, problems, remarks) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { options, items, problems, remarks, pictures: 0, captionless: 0, hash })
     }
 
     pub(super) fn add(&mut self, picture: &Picture, contents: &[&[u8]]) -> Result<()> {
@@ -107,8 +117,21 @@ impl<'a> Builder<'a> {
         for bytes in contents {
             part(&mut self.hash, bytes);
         }
+        self.pictures += 1;
+        self.captionless += usize::from(picture.caption.is_none());
         self.items.extend(picture.items(self.options)?);
         Ok(())
+    }
+
+    /// Captions were asked for: how many pictures have none, and what is done instead.
+    pub(super) fn tell_captionless(&mut self, what: &str) {
+        if self.captionless > 0 {
+            let have = if self.captionless == 1 { "has" } else { "have" };
+            self.remarks.push(format!(
+                "{} of {} pictures {have} {what}: templates are used",
+                self.captionless, self.pictures
+            ));
+        }
     }
 
     pub(super) fn finish(self) -> Result<Concept> {
@@ -119,7 +142,7 @@ impl<'a> Builder<'a> {
                 .help("give a few PNG, JPEG or WebP pictures of the subject"));
         }
         let fingerprint = self.hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
-        Ok(Concept { items: self.items, problems: self.problems, fingerprint })
+        Ok(Concept { items: self.items, problems: self.problems, remarks: self.remarks, fingerprint })
     }
 }
 

@@ -12,6 +12,7 @@ mod picture;
 mod templates;
 
 use candle_core::Tensor;
+use sha2::{Digest, Sha256};
 
 pub use captions::caption_of_file_name;
 pub use options::{CaptionSource, ConceptOptions, Crop};
@@ -30,6 +31,8 @@ pub struct ConceptItem {
     pub caption: Option<String>,
     /// The file's name, or `image 3`; crops and mirrored twins say so.
     pub name: String,
+    /// Whether this is the mirrored twin of the item before it.
+    pub mirrored: bool,
 }
 
 impl ConceptItem {
@@ -47,6 +50,8 @@ pub struct Concept {
     pub items: Vec<ConceptItem>,
     /// Files that were left out, each with its reason.
     pub problems: Vec<String>,
+    /// What the user should know of the pictures that were kept, such as captions that are missing.
+    pub remarks: Vec<String>,
     /// SHA-256 over options, names, contents and captions, in hexadecimal: equal for equal input.
     pub fingerprint: String,
 }
@@ -62,6 +67,22 @@ impl Concept {
             }
         }
         buckets.into_iter().map(|(_, bucket)| bucket).collect()
+    }
+
+    /// Whether there are mirrored twins.
+    pub fn has_twins(&self) -> bool {
+        self.items.iter().any(|item| item.mirrored)
+    }
+
+    /// The concept without its mirrored twins. It has another fingerprint, since less is learned from.
+    #[must_use]
+    pub fn without_twins(mut self) -> Self {
+        if self.has_twins() {
+            self.items.retain(|item| !item.mirrored);
+            let hash = Sha256::digest(format!("{} without twins", self.fingerprint));
+            self.fingerprint = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        }
+        self
     }
 }
 

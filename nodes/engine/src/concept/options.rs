@@ -47,8 +47,7 @@ pub struct ConceptOptions {
     pub captions: CaptionSource,
     /// Let transparency weigh the loss, so that the model does not learn the background.
     pub alpha_as_weight: bool,
-    /// With [`Crop::None`] both sides are multiples of this. 64 suits every Stable Diffusion: 8 pixels per latent, and a UNet that halves latents three times, whose
-    /// skip connections meet only if all halves are whole. A smaller UNet may take less; a multiple of 8.
+    /// With [`Crop::None`] both sides are multiples of this: of 8, the pixels of a latent, or more for fewer different sizes. Pictures of one size can share a batch.
     pub multiple: usize,
 }
 
@@ -61,7 +60,7 @@ impl Default for ConceptOptions {
             flip: false,
             captions: CaptionSource::Templates,
             alpha_as_weight: false,
-            multiple: 64,
+            multiple: 8,
         }
     }
 }

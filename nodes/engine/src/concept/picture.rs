@@ -44,6 +44,8 @@ pub(super) fn decode(bytes: &[u8], alpha_as_weight: bool) -> Result<(RgbImage, O
     let mut decoder = reader.into_decoder().map_err(text)?;
     // A camera that lies about the orientation spoils one picture only.
     let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
+    // A picture of few bytes may claim to be gigabytes large.
+    image::Limits::default().reserve(decoder.total_bytes()).map_err(text)?;
     let mut picture = DynamicImage::from_decoder(decoder).map_err(text)?;
     picture.apply_orientation(orientation);
     if picture.width() < SMALLEST || picture.height() < SMALLEST {
@@ -105,6 +107,7 @@ impl Picture {
                     weight: weight.transpose()?,
                     caption: self.caption.clone(),
                     name: if mirrored { format!("{name} (mirrored)") } else { name.clone() },
+                    mirrored,
                 });
             }
         }

@@ -60,6 +60,7 @@ fn a_folder_with_everything() {
         c.items.iter().map(|i| i.caption.as_deref()).collect::<Vec<_>>(),
         [None, Some("a {} on a mat"), None, None]
     );
+    assert_eq!(c.remarks, ["3 of 4 pictures have no .txt with a caption in it: templates are used"]);
     assert_eq!(c.problems.len(), 3, "{:?}", c.problems);
     assert!(c.problems[0].starts_with("broken.png: not a picture"), "{:?}", c.problems);
     assert!(c.problems[1].starts_with("film.mp4: not a PNG, JPEG or WebP"));
@@ -71,7 +72,9 @@ fn a_folder_with_everything() {
     let again = load(d, &ConceptOptions { captions: CaptionSource::Sidecar, ..options(64) }).unwrap();
     assert_eq!(again.fingerprint, c.fingerprint);
     assert_eq!(c.fingerprint.len(), 64);
-    assert_ne!(load(d, &options(64)).unwrap().fingerprint, c.fingerprint);
+    let plain = load(d, &options(64)).unwrap();
+    assert_ne!(plain.fingerprint, c.fingerprint);
+    assert!(plain.remarks.is_empty(), "nobody asked for captions: {:?}", plain.remarks);
     std::fs::write(d.join("b.txt"), "other").unwrap();
     assert_ne!(
         load(d, &ConceptOptions { captions: CaptionSource::Sidecar, ..options(64) }).unwrap().fingerprint,
@@ -119,9 +122,23 @@ fn crops_and_twins() {
     assert_eq!(twins.items[2].caption, None);
     assert_eq!((at(&twins.items[2], 5, 0), at(&twins.items[3], 5, 0)), (RED, BLUE));
 
+    assert_eq!(twins.items.iter().map(|i| i.mirrored).collect::<Vec<_>>(), [false, true, false, true]);
+    assert_eq!(twins.remarks, ["1 of 2 pictures has no caption in the file name: templates are used"]);
+    let single = twins.clone().without_twins();
+    assert_eq!(
+        single.items.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(),
+        ["01-a_red thing.png", "02.png"]
+    );
+    assert_ne!(single.fingerprint, twins.fingerprint, "less is learned from");
+    let same = single.clone().without_twins();
+    assert!(same.fingerprint == single.fingerprint && !same.has_twins());
+
     let own = load(dir.path(), &ConceptOptions { crop: Crop::None, ..options(64) }).unwrap();
     assert_eq!(own.items.iter().map(ConceptItem::size).collect::<Vec<_>>(), [(40, 88), (64, 64)]);
     assert_eq!(own.buckets(), [[0], [1]]);
+    // The usual multiple lets a square of the training size be.
+    let usual = ConceptOptions { resolution: 96, crop: Crop::None, ..ConceptOptions::default() };
+    assert_eq!(load(dir.path(), &usual).unwrap().items[1].size(), (96, 96));
 
     let random = ConceptOptions { crop: Crop::Random { count: 3, seed: 1 }, ..options(32) };
     let random = load(dir.path(), &random).unwrap();
@@ -182,6 +199,7 @@ fn pictures_from_a_host() {
     let c = Concept::from_images(&images, &captions, Some(&masks), &own, &cancel).unwrap();
     assert_eq!(c.items.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(), ["image 1", "image 2"]);
     assert_eq!(c.items.iter().map(|i| i.caption.as_deref()).collect::<Vec<_>>(), [Some("one"), None]);
+    assert_eq!(c.remarks, ["1 of 2 pictures has an empty caption: templates are used"]);
     let (h, w) = c.items[0].size();
     assert!(h * w <= 56 * 56 && h % 8 == 0 && w % 8 == 0);
     let weight = c.items[1].weight.as_ref().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();

@@ -62,6 +62,12 @@ impl ScheduleConfig {
     /// # Errors
     /// [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible) when the text is no JSON or a field has a value that is not supported.
     pub fn from_json(text: &str) -> Result<Self> {
+        let trained = serde_json::from_str::<serde_json::Value>(text)
+            .is_ok_and(|config| !config["trained_betas"].is_null());
+        if trained {
+            return Err(Error::incompatible("scheduler_config.json: trained_betas are not known")
+                .help("supported are beta_schedule scaled_linear and linear"));
+        }
         serde_json::from_str(text).map_err(|e| {
             Error::incompatible(format!("scheduler_config.json: {e}"))
                 .help("supported are beta_schedule scaled_linear and linear, prediction_type epsilon and v_prediction")

@@ -15,9 +15,9 @@ pub enum EmbeddingFormat {
     OneTrainer,
     /// `.safetensors` with `string_to_param.*`.
     StringToParam,
-    /// A zip that `torch.save` wrote (`.pt`, `.bin`). Not read yet.
+    /// A zip that `torch.save` wrote (`.pt`, `.bin`).
     TorchZip,
-    /// A pickle from before torch 1.6. Not read yet.
+    /// A pickle from before torch 1.6.
     TorchLegacy,
     /// A picture that carries an embedding (A1111). Not read yet.
     Picture,
@@ -78,11 +78,10 @@ impl EmbeddingFormat {
 
     /// The error for a format that is recognised but not read, or nothing.
     pub(super) fn require_readable(self) -> Result<()> {
-        let what = match self {
-            Self::TorchZip | Self::TorchLegacy => "pickle files are not read yet",
-            Self::Picture => "embeddings in pictures are not read yet",
-            _ => return Ok(()),
-        };
-        Err(Error::incompatible(what).help("convert the file to .safetensors"))
+        match self {
+            Self::Picture => Err(Error::incompatible("embeddings in pictures are not read yet")
+                .help("convert the file to .safetensors")),
+            _ => Ok(()),
+        }
     }
 }

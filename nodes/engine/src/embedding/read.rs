@@ -1,15 +1,16 @@
-//! Reading `.safetensors` embeddings, whoever wrote them, as files that may be damaged or hostile.
+//! Reading embeddings, `.safetensors` and pickles, whoever wrote them, as files that may be damaged or hostile.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use super::format::{ENCODER_KEYS, EmbeddingFormat};
 use super::{Embedding, encoder_for_width};
+use crate::checkpoint::{Item, TensorInfo, TorchFile};
 use crate::{Error, Result};
 
 /// A word of 75 vectors for every known encoder has 3 MB.
@@ -41,6 +42,9 @@ impl Embedding {
     pub fn from_bytes(bytes: &[u8], stem: &str) -> Result<Self> {
         let format = EmbeddingFormat::sniff(bytes)?;
         format.require_readable()?;
+        if matches!(format, EmbeddingFormat::TorchZip | EmbeddingFormat::TorchLegacy) {
+            return from_torch(bytes, stem);
+        }
         let file = open(bytes)?;
         let metadata = metadata(bytes)?;
         let mut names: Vec<String> = file.names().into_iter().map(str::to_owned).collect();
@@ -85,6 +89,39 @@ impl Embedding {
         let name = metadata.get("name").filter(|n| !n.is_empty()).cloned().or(key_name);
         Embedding::new(name.unwrap_or_else(|| stem.to_owned()), vectors, metadata)
     }
+}
+
+/// `{word: tensor}` (diffusers), or `{string_to_param: {"*": tensor}, name, …}` (A1111, and the paper's code with a `ParameterDict`).
+fn from_torch(bytes: &[u8], stem: &str) -> Result<Embedding> {
+    let file = TorchFile::from_bytes(bytes.to_vec())?;
+    let root = file.root();
+    let params = root.get("string_to_param");
+    let found: Vec<(&str, &TensorInfo)> = params
+        .unwrap_or(root)
+        .entries()
+        .into_iter()
+        .filter_map(|(name, item)| Some((name, item.tensor()?)))
+        .collect();
+    let [(key, info)] = found.as_slice() else {
+        return Err(Error::incompatible(format!("{} tensors in the pickle, wanted one word", found.len()))
+            .help("this is no embedding, or it holds several words: save each in a file of its own"));
+    };
+    let tensor = file.tensor(info)?.to_dtype(DType::F32)?;
+    let tensor = if tensor.rank() == 1 { tensor.unsqueeze(0)? } else { tensor };
+    if tensor.rank() != 2 || tensor.elem_count() == 0 {
+        return Err(Error::incompatible(format!("tensor {key}: shape {:?}, wanted [n, d]", tensor.dims())));
+    }
+    let own = |name: &str| root.get(name).and_then(Item::string).filter(|text| !text.is_empty());
+    let name = if params.is_some() { own("name") } else { Some(*key) };
+    let mut metadata = BTreeMap::new();
+    if let Some(model) = own("sd_checkpoint_name") {
+        metadata.insert("base_model".to_owned(), model.to_owned());
+    }
+    if let Some(step) = root.get("step").and_then(Item::int) {
+        metadata.insert("steps".to_owned(), step.to_string());
+    }
+    let vectors = lone(tensor, &metadata)?;
+    Embedding::new(name.unwrap_or(stem).to_owned(), vectors, metadata)
 }
 
 fn damaged(error: &dyn std::fmt::Display) -> Error {

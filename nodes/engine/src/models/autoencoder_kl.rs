@@ -2,16 +2,18 @@
 
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::layers::{conv2d, conv3x3, group_norm, linear};
 use super::resnet::{ResnetBlock2D, ResnetConfig};
+use super::settings::{OtherSettings, refuse_others};
 use super::unet::compute_dtype;
 use crate::checkpoint::Weights;
 use crate::ops::{
     Conv2d, GroupNorm, Linear, Mask, Tape, Traced, add, attention, from_tokens, to_tokens,
     upsample_nearest_2x,
 };
-use crate::{CancelToken, Error, Result};
+use crate::{CancelToken, Error, ErrorKind, Result};
 
 /// `vae/config.json`, as far as this structure needs it.
 #[derive(Debug, Clone, Deserialize)]
@@ -35,6 +37,8 @@ pub struct AutoencoderKLConfig {
     /// s: latents are multiplied by it before they are noised.
     #[serde(default = "stable_diffusion_1")]
     pub scaling_factor: f64,
+    #[serde(flatten)]
+    others: OtherSettings,
 }
 
 fn three() -> usize {
@@ -152,6 +156,20 @@ pub struct AutoencoderKL {
 impl AutoencoderKL {
     /// Read the model from weights in diffusers' names.
     pub fn new(config: &AutoencoderKLConfig, weights: &Weights) -> Result<Self> {
+        refuse_others(
+            "autoencoder",
+            &weights.origin(),
+            &config.others,
+            &[
+                ("act_fn", json!("silu")),
+                ("latents_mean", Value::Null),
+                ("latents_std", Value::Null),
+                ("mid_block_add_attention", json!(true)),
+                ("shift_factor", Value::Null),
+                ("use_post_quant_conv", json!(true)),
+                ("use_quant_conv", json!(true)),
+            ],
+        )?;
         let channels = &config.block_out_channels;
         let groups = config.norm_num_groups;
         if channels.is_empty() || groups == 0 || channels.iter().any(|c| c % groups != 0) {
@@ -264,6 +282,7 @@ impl AutoencoderKL {
         let h = encoder.conv_out.forward(tape, &encoder.conv_norm_out.forward_silu(tape, &h)?)?;
         let moments = encoder.quant_conv.forward(tape, &h)?.into_value().to_dtype(DType::F32)?;
         let latent = self.config.latent_channels;
+        check_finite(&moments, "encoder", &encoder.conv_in)?;
         let log_variance = moments.narrow(1, latent, latent)?.clamp(-30f32, 20f32)?;
         Ok(LatentPosterior {
             mean: moments.narrow(1, 0, latent)?.contiguous()?,
@@ -290,10 +309,24 @@ impl AutoencoderKL {
                 h = resnet.forward(tape, &h, None)?;
             }
             if let Some(upsampler) = upsampler {
-                h = upsampler.forward(tape, &upsample_nearest_2x(tape, &h)?)?;
+                let (_, _, height, width) = h.value().dims4()?;
+                let doubled = upsample_nearest_2x(tape, &h, (2 * height, 2 * width))?;
+                h = upsampler.forward(tape, &doubled)?;
             }
         }
         let h = decoder.conv_out.forward(tape, &decoder.conv_norm_out.forward_silu(tape, &h)?)?;
-        Ok(h.into_value().to_dtype(DType::F32)?)
+        let pixels = h.into_value().to_dtype(DType::F32)?;
+        check_finite(&pixels, "decoder", &decoder.conv_in)?;
+        Ok(pixels)
     }
+}
+
+/// Half precision overflows in some autoencoders, of SDXL's first release above all; black pictures would be all that one sees of it.
+fn check_finite(x: &Tensor, side: &str, layer: &Conv2d) -> Result<()> {
+    if x.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
+        return Ok(());
+    }
+    let dtype = layer.weight.dtype();
+    Err(Error::new(ErrorKind::Internal, format!("the {side} of the autoencoder left the finite numbers in {dtype:?}"))
+        .help("load the checkpoint with precision f32 or bf16; if it is so already, the latents or pictures are not finite"))
 }

@@ -7,7 +7,7 @@ use super::layers::{layer_norm, linear};
 use super::unet::compute_dtype;
 use crate::checkpoint::Weights;
 use crate::ops::{
-    Activation, LayerNorm, Linear, Mask, Tape, Traced, activation, add, attention, splice_rows,
+    Activation, LayerNorm, Linear, Mask, Tape, Traced, activation, add, attention, splice_rows, transfer,
 };
 use crate::{Error, Result};
 
@@ -162,8 +162,10 @@ impl ClipTextModel {
                 self.config.max_position_embeddings
             )));
         }
+        // Spliced in the vectors' own type, so that their gradient is summed up in it.
         let x = splice_rows(tape, &self.token_embedding, vectors, ids, batch)?;
         let dtype = self.compute_dtype();
+        let x = transfer(tape, &x, dtype, self.device())?;
         let positions = self.position_embedding.narrow(0, 0, tokens)?.to_dtype(dtype)?;
         let positions =
             positions.unsqueeze(0)?.broadcast_as((batch, tokens, self.config.hidden_size))?.contiguous()?;

@@ -4,6 +4,7 @@ mod autoencoder_kl;
 mod clip_text_model;
 mod layers;
 mod resnet;
+mod settings;
 mod transformer;
 mod unet;
 

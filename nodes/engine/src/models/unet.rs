@@ -2,12 +2,16 @@
 
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::layers::{conv2d, conv3x3, group_norm, linear};
 use super::resnet::{ResnetBlock2D, ResnetConfig};
+use super::settings::{OtherSettings, refuse_others};
 use super::transformer::{Transformer2DModel, TransformerConfig};
 use crate::checkpoint::Weights;
-use crate::ops::{Conv2d, GroupNorm, Linear, Tape, Traced, concat_channels, silu, upsample_nearest_2x};
+use crate::ops::{
+    Conv2d, GroupNorm, Linear, Tape, Traced, concat_channels, silu, transfer, upsample_nearest_2x,
+};
 use crate::{Error, Result};
 
 /// `unet/config.json`, as far as this structure needs it.
@@ -48,12 +52,11 @@ pub struct UNet2DConditionConfig {
     /// Shift of the frequencies of the time embedding.
     #[serde(default)]
     pub freq_shift: f64,
-    /// Extra conditioning; only none is known here.
+    /// The number of heads, in configurations that name it rightly; it counts before [`attention_head_dim`](Self::attention_head_dim).
     #[serde(default)]
-    pub addition_embed_type: Option<String>,
-    /// Extra conditioning by class; only none is known here.
-    #[serde(default)]
-    pub class_embed_type: Option<String>,
+    pub num_attention_heads: Option<OneOrEach>,
+    #[serde(flatten)]
+    others: OtherSettings,
 }
 
 /// One number for all levels, or one for each.
@@ -135,7 +138,7 @@ impl UNet2DConditionModel {
         let transformer = |level: usize, weights: &Weights| {
             let config = TransformerConfig {
                 channels: channels[level],
-                heads: config.attention_head_dim.at(level),
+                heads: config.num_attention_heads.as_ref().unwrap_or(&config.attention_head_dim).at(level),
                 depth: config.transformer_layers_per_block.at(level),
                 cross_attention_dim: config.cross_attention_dim,
                 groups: config.norm_num_groups,
@@ -230,23 +233,15 @@ impl UNet2DConditionModel {
         compute_dtype(&self.conv_in.weight)
     }
 
-    /// Latents must be divisible by this in both directions.
-    pub fn latent_multiple(&self) -> usize {
-        1 << (self.config.block_out_channels.len() - 1)
-    }
-
-    /// The prediction for `x [B, C, H, W]` at `timesteps` (one for each picture; fractions are allowed) under `context [B, T, D]`.
+    /// The prediction for `x [B, C, H, W]` of any size at `timesteps` (one for each picture; fractions are allowed) under `context [B, T, D]`.
     pub fn forward(&self, tape: &Tape, x: &Traced, timesteps: &[f64], context: &Traced) -> Result<Traced> {
         let (batch, channels, height, width) = x.value().dims4()?;
-        let multiple = self.latent_multiple();
-        if channels != self.config.in_channels || height % multiple != 0 || width % multiple != 0 {
+        if channels != self.config.in_channels || height * width == 0 {
             return Err(Error::invalid(format!(
-                "latents of shape {:?} do not fit a UNet of {} channels and {} levels",
+                "latents of shape {:?} do not fit a UNet of {} channels",
                 x.dims(),
-                self.config.in_channels,
-                self.config.block_out_channels.len()
-            ))
-            .help(format!("choose a width and a height that are multiples of {}", 8 * multiple)));
+                self.config.in_channels
+            )));
         }
         if context.value().dim(2)? != self.config.cross_attention_dim || context.value().dim(0)? != batch {
             return Err(Error::incompatible(format!(
@@ -256,6 +251,9 @@ impl UNet2DConditionModel {
             ))
             .help("the prompt was encoded with the text encoder of another model family"));
         }
+        // Text encoder and autoencoder may be kept in another type, or elsewhere.
+        let x = &transfer(tape, x, self.compute_dtype(), self.device())?;
+        let context = &transfer(tape, context, self.compute_dtype(), self.device())?;
         let temb = self.time_embedding(timesteps, batch)?;
         let temb = Some(&temb);
 
@@ -287,7 +285,12 @@ impl UNet2DConditionModel {
                 h = run(tape, layer, &concat_channels(tape, &h, &skip)?, temb, context)?;
             }
             if let Some(upsampler) = &block.upsampler {
-                h = upsampler.forward(tape, &upsample_nearest_2x(tape, &h)?)?;
+                // To the size of the skip that is next: sides that are no multiples of 2^levels were rounded up on the way down.
+                let size = match skips.last() {
+                    Some(skip) => block_size(skip)?,
+                    None => block_size(&h).map(|(height, width)| (2 * height, 2 * width))?,
+                };
+                h = upsampler.forward(tape, &upsample_nearest_2x(tape, &h, size)?)?;
             }
         }
         self.conv_out.forward(tape, &self.conv_norm_out.forward_silu(tape, &h)?)
@@ -335,12 +338,38 @@ fn run(
     }
 }
 
+/// Height and width.
+fn block_size(x: &Traced) -> Result<(usize, usize)> {
+    let (_, _, height, width) = x.value().dims4()?;
+    Ok((height, width))
+}
+
 fn has_attention(kind: &str) -> bool {
     kind.starts_with("CrossAttn")
 }
 
 impl UNet2DConditionConfig {
     fn check(&self, origin: &str) -> Result<()> {
+        refuse_others(
+            "UNet",
+            origin,
+            &self.others,
+            &[
+                ("act_fn", json!("silu")),
+                ("addition_embed_type", Value::Null),
+                ("class_embed_type", Value::Null),
+                ("conv_in_kernel", json!(3)),
+                ("conv_out_kernel", json!(3)),
+                ("dual_cross_attention", json!(false)),
+                ("encoder_hid_dim", Value::Null),
+                ("mid_block_type", json!("UNetMidBlock2DCrossAttn")),
+                ("num_class_embeds", Value::Null),
+                ("only_cross_attention", json!(false)),
+                ("resnet_time_scale_shift", json!("default")),
+                ("time_cond_proj_dim", Value::Null),
+                ("time_embedding_type", json!("positional")),
+            ],
+        )?;
         let levels = self.block_out_channels.len();
         let problem =
             if levels == 0 || self.down_block_types.len() != levels || self.up_block_types.len() != levels {
@@ -354,8 +383,6 @@ impl UNet2DConditionConfig {
                     .contains(&kind.as_str())
             }) {
                 format!("block type {kind} is not known")
-            } else if let Some(kind) = self.addition_embed_type.as_ref().or(self.class_embed_type.as_ref()) {
-                format!("extra conditioning of type {kind} is not known")
             } else if self
                 .block_out_channels
                 .iter()

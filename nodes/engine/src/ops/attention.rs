@@ -12,10 +12,12 @@ use super::gemm::{Mat, Threads, gemm};
 use super::math::{exp, sum_by, vectorised};
 use super::tape::{Tape, Traced};
 use super::view::{View, has_kernel, tensor};
-use crate::{Error, Result};
+use crate::{CancelToken, Error, Result};
 
 /// Numbers of a block of scores: 1 MiB.
 const BLOCK: usize = 1 << 18;
+/// The same where candle's operations are composed, for all heads together: 128 MiB, enough to keep a GPU busy.
+const COMPOSED_BLOCK: usize = 1 << 25;
 
 /// Which keys a query may look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,23 +90,24 @@ pub fn attention(
     let g = Geometry { batch, heads, c, d: c / heads, queries, keys, mask };
     let (q_value, k_value, v_value) =
         (q.value().contiguous()?, k.value().contiguous()?, v.value().contiguous()?);
+    let cancel = tape.cancel_token().clone();
     if !has_kernel(&q_value) {
-        let (value, p) = forward_composed(&q_value, &k_value, &v_value, g)?;
-        drop(p);
+        let value = forward_composed(&q_value, &k_value, &v_value, g, &cancel)?;
         return Ok(tape.record(value, &[q, k, v], move |gradient| {
-            gradient_composed(&q_value, &k_value, &v_value, gradient, g)
+            gradient_composed([&q_value, &k_value, &v_value], gradient, g, &cancel)
         }));
     }
-    let (value, lse) = forward_kernel(&q_value, &k_value, &v_value, g)?;
+    let (value, lse) = forward_kernel([&q_value, &k_value, &v_value], g, &cancel)?;
     let wants = (q.is_tracked(), k.is_tracked() || v.is_tracked());
     let output = value.clone();
     Ok(tape.record(value, &[q, k, v], move |gradient| {
-        gradient_kernel([&q_value, &k_value, &v_value, &output, &gradient.contiguous()?], &lse, g, wants)
+        let tensors = [&q_value, &k_value, &v_value, &output, &gradient.contiguous()?];
+        gradient_kernel(tensors, &lse, g, wants, &cancel)
     }))
 }
 
 /// O and the log-sum-exp of every row of scores.
-fn forward_kernel(q: &Tensor, k: &Tensor, v: &Tensor, g: Geometry) -> Result<(Tensor, Vec<f32>)> {
+fn forward_kernel([q, k, v]: [&Tensor; 3], g: Geometry, cancel: &CancelToken) -> Result<(Tensor, Vec<f32>)> {
     let (q, k, v) = (View::new(q)?, View::new(k)?, View::new(v)?);
     let mut heads = vec![0f32; g.batch * g.queries * g.c];
     let mut lse = vec![0f32; g.batch * g.heads * g.queries];
@@ -124,6 +127,9 @@ fn forward_kernel(q: &Tensor, k: &Tensor, v: &Tensor, g: Geometry) -> Result<(Te
         .collect();
     debug_assert_eq!(tasks.len(), g.batch * g.heads * blocks);
     tasks.into_par_iter().for_each_init(Vec::new, |p: &mut Vec<f32>, (head, first, o, lse)| {
+        if cancel.is_cancelled() {
+            return;
+        }
         let n = lse.len();
         p.resize(n * g.keys, 0.0);
         let queries = rows_of(&q, g, head, first, n);
@@ -140,6 +146,7 @@ fn forward_kernel(q: &Tensor, k: &Tensor, v: &Tensor, g: Geometry) -> Result<(Te
         );
         gemm(o, g.d, Mat::dense(p, n, g.keys), g.head(&v, head, g.keys), false, Threads::One);
     });
+    cancel.check()?;
     Ok((merge_heads(&heads, g, g.queries)?, lse))
 }
 
@@ -179,6 +186,7 @@ fn gradient_kernel(
     lse: &[f32],
     g: Geometry,
     wants: (bool, bool),
+    cancel: &CancelToken,
 ) -> Result<Vec<Option<Tensor>>> {
     let [q, k, v, o, go] = [
         View::new(tensors[0])?,
@@ -208,6 +216,9 @@ fn gradient_kernel(
         || (Vec::new(), Vec::new()),
         |(p, ds): &mut (Vec<f32>, Vec<f32>), (head, dq, dk, dv)| {
             for first in (0..g.queries).step_by(rows) {
+                if cancel.is_cancelled() {
+                    return;
+                }
                 let n = rows.min(g.queries - first);
                 p.resize(n * g.keys, 0.0);
                 ds.resize(n * g.keys, 0.0);
@@ -246,6 +257,7 @@ fn gradient_kernel(
             }
         },
     );
+    cancel.check()?;
     let merged = |wanted: bool, x: &[f32], tokens: usize| {
         if wanted { merge_heads(x, g, tokens).map(Some) } else { Ok(None) }
     };
@@ -276,43 +288,75 @@ fn merge_composed(x: &Tensor, g: Geometry) -> Result<Tensor> {
     Ok(x.transpose(1, 2)?.contiguous()?.reshape((g.batch, tokens, g.c))?)
 }
 
-/// O and P; the scores and their softmax in f32.
-fn forward_composed(q: &Tensor, k: &Tensor, v: &Tensor, g: Geometry) -> Result<(Tensor, Tensor)> {
-    let (qh, kh, vh) = (split_composed(q, g)?, split_composed(k, g)?, split_composed(v, g)?);
-    let scores = (qh.matmul(&kh.t()?)?.to_dtype(DType::F32)? * f64::from(g.scale()))?;
+/// P of the query rows `first..first + n`: `[B, heads, n, Tk]` in f32. `qh` and `kh` are split into heads.
+///
+/// In half precision Q·Kᵀ would overflow before it is scaled, so Q is scaled first, by the power of two below 1/√d (which rounds nothing), and
+/// the rest is multiplied in f32.
+fn weights_composed(qh: &Tensor, kh: &Tensor, g: Geometry, first: usize, n: usize) -> Result<Tensor> {
+    let power = f64::from(g.scale()).log2().floor().exp2();
+    let rows = (qh.narrow(2, first, n)? * power)?;
+    let scores = (rows.matmul(&kh.t()?)?.to_dtype(DType::F32)? * (f64::from(g.scale()) / power))?;
     let scores = match g.mask {
         Mask::None => scores,
         Mask::Causal => {
-            let mask: Vec<f32> = (0..g.queries)
+            let mask: Vec<f32> = (first..first + n)
                 .flat_map(|row| {
                     (0..g.keys).map(move |key| if key < g.seen(row) { 0.0 } else { f32::NEG_INFINITY })
                 })
                 .collect();
-            scores.broadcast_add(&Tensor::from_vec(mask, (g.queries, g.keys), q.device())?)?
+            scores.broadcast_add(&Tensor::from_vec(mask, (n, g.keys), qh.device())?)?
         }
     };
     let e = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
-    let p = e.broadcast_div(&e.sum_keepdim(D::Minus1)?)?;
-    let o = p.to_dtype(q.dtype())?.matmul(&vh)?;
-    Ok((merge_composed(&o, g)?, p))
+    Ok(e.broadcast_div(&e.sum_keepdim(D::Minus1)?)?)
+}
+
+/// The blocks of query rows `(first, n)` that are computed at a time, so that a table of scores has at most [`COMPOSED_BLOCK`] numbers.
+fn blocks_composed(g: Geometry) -> impl Iterator<Item = (usize, usize)> {
+    let rows = (COMPOSED_BLOCK / (g.batch * g.heads * g.keys).max(1)).clamp(1, g.queries.max(1));
+    (0..g.queries).step_by(rows).map(move |first| (first, rows.min(g.queries - first)))
+}
+
+fn forward_composed(q: &Tensor, k: &Tensor, v: &Tensor, g: Geometry, cancel: &CancelToken) -> Result<Tensor> {
+    let (qh, kh, vh) = (split_composed(q, g)?, split_composed(k, g)?, split_composed(v, g)?);
+    let mut o = Vec::new();
+    for (first, n) in blocks_composed(g) {
+        cancel.check()?;
+        let p = weights_composed(&qh, &kh, g, first, n)?;
+        o.push(p.to_dtype(q.dtype())?.matmul(&vh)?);
+    }
+    merge_composed(&Tensor::cat(&o, 2)?, g)
 }
 
 fn gradient_composed(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
+    [q, k, v]: [&Tensor; 3],
     gradient: &Tensor,
     g: Geometry,
+    cancel: &CancelToken,
 ) -> Result<Vec<Option<Tensor>>> {
-    let (_, p) = forward_composed(q, k, v, g)?;
     let (qh, kh, vh) = (split_composed(q, g)?, split_composed(k, g)?, split_composed(v, g)?);
     let go = split_composed(gradient, g)?;
-    let dv = p.to_dtype(q.dtype())?.t()?.matmul(&go)?;
-    let dp = go.matmul(&vh.t()?)?.to_dtype(DType::F32)?;
-    let delta = (&dp * &p)?.sum_keepdim(D::Minus1)?;
-    let ds = ((p * dp.broadcast_sub(&delta)?)? * f64::from(g.scale()))?.to_dtype(q.dtype())?;
-    let (dq, dk) = (ds.matmul(&kh)?, ds.t()?.matmul(&qh)?);
-    Ok(vec![Some(merge_composed(&dq, g)?), Some(merge_composed(&dk, g)?), Some(merge_composed(&dv, g)?)])
+    let (mut dq, mut dk, mut dv) = (Vec::new(), None, None);
+    for (first, n) in blocks_composed(g) {
+        cancel.check()?;
+        let p = weights_composed(&qh, &kh, g, first, n)?;
+        let (rows, go) = (qh.narrow(2, first, n)?.contiguous()?, go.narrow(2, first, n)?.contiguous()?);
+        dv = Some(plus(dv, p.to_dtype(q.dtype())?.t()?.matmul(&go)?)?);
+        let dp = go.matmul(&vh.t()?)?.to_dtype(DType::F32)?;
+        let delta = (&dp * &p)?.sum_keepdim(D::Minus1)?;
+        let ds = ((p * dp.broadcast_sub(&delta)?)? * f64::from(g.scale()))?.to_dtype(q.dtype())?;
+        dq.push(ds.matmul(&kh)?);
+        dk = Some(plus(dk, ds.t()?.matmul(&rows)?)?);
+    }
+    let merged = |x: Option<Tensor>| x.map(|x| merge_composed(&x, g)).transpose();
+    Ok(vec![Some(merge_composed(&Tensor::cat(&dq, 2)?, g)?), merged(dk)?, merged(dv)?])
+}
+
+fn plus(sum: Option<Tensor>, x: Tensor) -> Result<Tensor> {
+    Ok(match sum {
+        Some(sum) => (sum + x)?,
+        None => x,
+    })
 }
 
 /// The composed forward pass and gradients, for the checks.
@@ -325,5 +369,6 @@ pub(super) fn composed(
 ) -> Result<(Tensor, Vec<Option<Tensor>>)> {
     let (batch, queries, c) = q.dims3()?;
     let g = Geometry { batch, heads, c, d: c / heads, queries, keys: k.dim(1)?, mask };
-    Ok((forward_composed(q, k, v, g)?.0, gradient_composed(q, k, v, gradient, g)?))
+    let cancel = CancelToken::new();
+    Ok((forward_composed(q, k, v, g, &cancel)?, gradient_composed([q, k, v], gradient, g, &cancel)?))
 }

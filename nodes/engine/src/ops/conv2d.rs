@@ -5,6 +5,7 @@
 //!
 //! The patches are made tile by tile so that they stay in the cache: tiles of output places forwards, tiles of input channels
 //! backwards. No two tiles write to one place, so any number of threads gives the same sum.
+//! Every tile looks at the cancel flag first: one convolution of the autoencoder at 512 px takes longer than a user wants to wait.
 
 use candle_core::Tensor;
 use rayon::prelude::*;
@@ -12,7 +13,7 @@ use rayon::prelude::*;
 use super::gemm::{Mat, Shared, Threads, gemm, gemm_at};
 use super::tape::{Tape, Traced};
 use super::view::{View, as_computed, has_kernel, tensor};
-use crate::{Error, Result};
+use crate::{CancelToken, Error, Result};
 
 /// Numbers of a tile of patches: 1 MiB, about what a core's second-level cache holds beside the kernel.
 const TILE: usize = 1 << 18;
@@ -80,7 +81,7 @@ impl Conv2d {
         tape.check()?;
         let g = self.geometry(x.value())?;
         let value = if has_kernel(x.value()) {
-            self.forward_kernel(x.value(), g)?
+            self.forward_kernel(x.value(), g, tape.cancel_token())?
         } else {
             let y = x.value().contiguous()?.conv2d(
                 &as_computed(&self.weight, x.value())?,
@@ -94,12 +95,12 @@ impl Conv2d {
                 None => y,
             }
         };
-        let weight = self.weight.clone();
+        let (weight, cancel) = (self.weight.clone(), tape.cancel_token().clone());
         Ok(tape.record(value, &[x], move |gradient| {
             let gradient = gradient.contiguous()?;
             let weight = as_computed(&weight, &gradient)?.contiguous()?;
             let dx = if has_kernel(&gradient) {
-                input_gradient_kernel(&gradient, &weight, g)?
+                input_gradient_kernel(&gradient, &weight, g, &cancel)?
             } else {
                 input_gradient_composed(&gradient, &weight, g)?
             };
@@ -121,7 +122,7 @@ impl Conv2d {
         Ok(Geometry { batch, c, h, w, o, kh, kw, oh, ow, stride: self.stride, padding: self.padding })
     }
 
-    fn forward_kernel(&self, x: &Tensor, g: Geometry) -> Result<Tensor> {
+    fn forward_kernel(&self, x: &Tensor, g: Geometry, cancel: &CancelToken) -> Result<Tensor> {
         let (x, weight) = (x.contiguous()?, as_computed(&self.weight, x)?.contiguous()?);
         let bias = match &self.bias {
             Some(bias) => as_computed(bias, &x)?.to_vec1::<f32>()?,
@@ -144,6 +145,9 @@ impl Conv2d {
             let threads = if alone { Threads::All } else { Threads::One };
             let destination = Shared::new(&mut y);
             (0..g.batch * tiles).into_par_iter().for_each_init(Vec::new, |cols, task| {
+                if cancel.is_cancelled() {
+                    return;
+                }
                 let (b, tile) = (task / tiles, task % tiles);
                 let (first, last) = (tile * rows, ((tile + 1) * rows).min(g.oh));
                 let p = (last - first) * g.ow;
@@ -160,28 +164,32 @@ impl Conv2d {
                 }
             });
         }
+        cancel.check()?;
         tensor(y, &[g.batch, g.o, g.oh, g.ow])
     }
 }
 
-fn input_gradient_kernel(gradient: &Tensor, weight: &Tensor, g: Geometry) -> Result<Tensor> {
+fn input_gradient_kernel(
+    gradient: &Tensor,
+    weight: &Tensor,
+    g: Geometry,
+    cancel: &CancelToken,
+) -> Result<Tensor> {
     let (places, k, taps, plane) = (g.places(), g.k(), g.kh * g.kw, g.h * g.w);
     let mut dx = vec![0f32; g.batch * g.c * plane];
     {
         let (gradient, w) = (View::new(gradient)?, View::new(weight)?);
         let channels = (TILE / (taps * places)).clamp(1, g.c);
-        // A lone picture is cut finer, so that every thread has a share.
-        let channels = if g.batch == 1 {
-            channels.min(g.c.div_ceil(2 * rayon::current_num_threads()))
-        } else {
-            channels
-        };
-        let channels = channels.max(1);
+        // A lone picture is cut finer, so that every thread has a share; by a fixed number, so that threads do not change any sum.
+        let channels = if g.batch == 1 { channels.min(g.c.div_ceil(16)) } else { channels }.max(1);
         dx.par_chunks_mut(g.c * plane).enumerate().for_each(|(b, dx)| {
             let dy = Mat::dense(&gradient[b * g.o * places..(b + 1) * g.o * places], g.o, places);
             dx.par_chunks_mut(channels * plane).enumerate().for_each_init(
                 Vec::new,
                 |cols: &mut Vec<f32>, (tile, dx)| {
+                    if cancel.is_cancelled() {
+                        return;
+                    }
                     let (first, count) = (tile * channels, dx.len() / plane);
                     let kernel = Mat::rows(&w[first * taps..], g.o, count * taps, k).t();
                     if g.is_pointwise() {
@@ -194,16 +202,32 @@ fn input_gradient_kernel(gradient: &Tensor, weight: &Tensor, g: Geometry) -> Res
             );
         });
     }
+    cancel.check()?;
     tensor(dx, &[g.batch, g.c, g.h, g.w])
 }
 
-/// Candle's transposed convolution pads its output alike in both directions, so a picture whose two sides leave different remainders
-/// is computed with enough rows and columns and cut to size.
+/// With stride 1 this is the convolution of ∂y with the kernel turned about, for which candle has fast kernels. For other strides candle's
+/// transposed convolution pads its output alike in both directions, so a picture whose two sides leave different remainders is computed
+/// with enough rows and columns and cut to size.
 fn input_gradient_composed(gradient: &Tensor, weight: &Tensor, g: Geometry) -> Result<Tensor> {
+    if g.stride == 1 && g.padding < g.kh && g.kh == g.kw {
+        let turned = turned(&turned(&weight.transpose(0, 1)?, 2)?, 3)?;
+        return Ok(gradient.conv2d(&turned.contiguous()?, g.kh - 1 - g.padding, 1, 1, 1)?);
+    }
     let reach = |out: usize, kernel: usize| (out - 1) * g.stride + kernel - 2 * g.padding;
     let missing = (g.h - reach(g.oh, g.kh)).max(g.w - reach(g.ow, g.kw));
     let dx = gradient.conv_transpose2d(weight, g.padding, missing, g.stride, 1)?;
     Ok(dx.narrow(2, 0, g.h)?.narrow(3, 0, g.w)?.contiguous()?)
+}
+
+/// A dimension in reverse.
+fn turned(x: &Tensor, dim: usize) -> Result<Tensor> {
+    let n = x.dim(dim)? as u32;
+    if n == 1 {
+        return Ok(x.clone());
+    }
+    let order: Vec<u32> = (0..n).rev().collect();
+    Ok(x.contiguous()?.index_select(&Tensor::from_vec(order, n as usize, x.device())?, dim)?)
 }
 
 /// Patches of the channels `channels` under the output rows `rows`, as a matrix `[channels·kh·kw, rows·ow]`.

@@ -18,6 +18,7 @@ mod resample;
 mod rows;
 mod splice;
 mod tape;
+mod transfer;
 mod view;
 
 pub(crate) use activation::silu;
@@ -32,6 +33,7 @@ pub use resample::upsample_nearest_2x;
 pub use rows::{concat_channels, from_tokens, to_tokens};
 pub use splice::splice_rows;
 pub use tape::{Tape, Traced};
+pub use transfer::transfer;
 
 #[cfg(test)]
 mod checks;

@@ -1,53 +1,72 @@
-//! Doubling a picture by repeating each place; the gradient adds up the four copies.
+//! Doubling a picture by repeating each place, and cutting off the last row or column where the size that is wanted is odd; the gradient
+//! adds up the copies.
 
 use rayon::prelude::*;
 
 use super::tape::{Tape, Traced};
 use super::view::{View, has_kernel, tensor};
-use crate::Result;
+use crate::{Error, Result};
 
-/// `x [B, C, H, W]` → `[B, C, 2H, 2W]`, nearest neighbour.
-pub fn upsample_nearest_2x(tape: &Tape, x: &Traced) -> Result<Traced> {
+/// `x [B, C, H, W]` → `[B, C, h, w]`, nearest neighbour: `y[i, j] = x[i/2, j/2]`. h is 2H or 2H − 1, w likewise: what a convolution of
+/// stride 2 has made smaller comes back to the size that it had.
+pub fn upsample_nearest_2x(tape: &Tape, x: &Traced, (h, w): (usize, usize)) -> Result<Traced> {
     tape.check()?;
-    let (b, c, h, w) = x.value().dims4()?;
+    let (b, c, rows, columns) = x.value().dims4()?;
+    if h.div_ceil(2) != rows || w.div_ceil(2) != columns {
+        return Err(Error::incompatible(format!("{rows}×{columns} places cannot be doubled to {h}×{w}")));
+    }
     let value = if has_kernel(x.value()) {
         let x = x.value().contiguous()?;
-        let mut y = vec![0f32; x.elem_count() * 4];
+        let mut y = vec![0f32; b * c * h * w];
         {
             let x = View::new(&x)?;
-            y.par_chunks_mut(4 * w).with_min_len(256).zip(x.par_chunks(w)).for_each(|(y, x)| {
-                let (upper, lower) = y.split_at_mut(2 * w);
-                for (pair, x) in upper.chunks_exact_mut(2).zip(x) {
-                    pair.fill(*x);
+            y.par_chunks_mut(h * w).with_min_len(16).zip(x.par_chunks(rows * columns)).for_each(|(y, x)| {
+                for (pair, x) in y.chunks_mut(2 * w).zip(x.chunks_exact(columns)) {
+                    let (upper, lower) = pair.split_at_mut(w);
+                    for (copies, x) in upper.chunks_mut(2).zip(x) {
+                        copies.fill(*x);
+                    }
+                    // The last row of an odd height has no second copy.
+                    if !lower.is_empty() {
+                        lower.copy_from_slice(upper);
+                    }
                 }
-                lower.copy_from_slice(upper);
             });
         }
-        tensor(y, &[b, c, 2 * h, 2 * w])?
+        tensor(y, &[b, c, h, w])?
     } else {
-        x.value().upsample_nearest2d(2 * h, 2 * w)?
+        let doubled = x.value().upsample_nearest2d(2 * rows, 2 * columns)?;
+        doubled.narrow(2, 0, h)?.narrow(3, 0, w)?.contiguous()?
     };
     Ok(tape.record(value, &[x], move |gradient| {
         let gradient = gradient.contiguous()?;
         let dx = if has_kernel(&gradient) {
-            let mut dx = vec![0f32; b * c * h * w];
+            let mut dx = vec![0f32; b * c * rows * columns];
             {
                 let gradient = View::new(&gradient)?;
-                dx.par_chunks_mut(w).with_min_len(256).zip(gradient.par_chunks(4 * w)).for_each(|(dx, g)| {
-                    let (upper, lower) = g.split_at(2 * w);
-                    for ((dx, u), l) in dx.iter_mut().zip(upper.chunks_exact(2)).zip(lower.chunks_exact(2)) {
-                        *dx = (u[0] + u[1]) + (l[0] + l[1]);
-                    }
-                });
+                dx.par_chunks_mut(rows * columns).with_min_len(16).zip(gradient.par_chunks(h * w)).for_each(
+                    |(dx, g)| {
+                        for (dx, pair) in dx.chunks_exact_mut(columns).zip(g.chunks(2 * w)) {
+                            let (upper, lower) = pair.split_at(w);
+                            for (dx, g) in dx.iter_mut().zip(upper.chunks(2)) {
+                                *dx = g.iter().sum();
+                            }
+                            for (dx, g) in dx.iter_mut().zip(lower.chunks(2)) {
+                                *dx += g.iter().sum::<f32>();
+                            }
+                        }
+                    },
+                );
             }
-            tensor(dx, &[b, c, h, w])?
+            tensor(dx, &[b, c, rows, columns])?
         } else {
-            gradient
-                .reshape((b * c, h, 2, w * 2))?
+            let whole = gradient.pad_with_zeros(2, 0, 2 * rows - h)?.pad_with_zeros(3, 0, 2 * columns - w)?;
+            whole
+                .reshape((b * c, rows, 2, columns * 2))?
                 .sum(2)?
-                .reshape((b * c, h, w, 2))?
+                .reshape((b * c, rows, columns, 2))?
                 .sum(3)?
-                .reshape((b, c, h, w))?
+                .reshape((b, c, rows, columns))?
         };
         Ok(vec![Some(dx)])
     }))

@@ -2,7 +2,7 @@
 //!
 //! Candle's own graph computes and keeps a gradient for every frozen weight, holds every intermediate until the loss is dropped,
 //! and cannot be stopped half-way. The tape knows only activations: an operation that no trainable value reaches is not recorded at
-//! all, each record is freed as soon as it has been walked, and the cancel flag is looked at before every operation, both ways.
+//! all, each record is freed as soon as it has been walked, and the cancel flag is looked at before every operation, both ways (the long ones look at it inside, too).
 
 use std::cell::RefCell;
 

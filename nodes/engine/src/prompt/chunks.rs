@@ -60,6 +60,10 @@ pub struct TokenizedPrompt {
     /// Names after `embedding:` for which there is no file, in order of appearance; they have no tokens. Whether that is an error is
     /// the caller's decision.
     pub missing: Vec<String>,
+    /// What looks as if it were meant as a learned word and was read as ordinary text, each with all that touches it: `embedding:` behind
+    /// something other than white space or in capitals, and a learned word in angle brackets that touches letters or digits. ComfyUI
+    /// says nothing of these; whether that is an error is the caller's decision.
+    pub overlooked: Vec<String>,
 }
 
 impl TokenizedPrompt {
@@ -82,6 +86,23 @@ impl TokenizedPrompt {
         ))
         .help("put the files into the embeddings folder, or connect the learned embedding to this node"))
     }
+
+    /// An error if something that looks like a learned word was read as ordinary text.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) that names them all.
+    pub fn require_none_overlooked(&self) -> Result<()> {
+        if self.overlooked.is_empty() {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "the prompt holds what looks like a learned word and would be read as ordinary text: {}",
+            self.overlooked.join(", ")
+        ))
+        .help(
+            "write embedding:name in small letters, put a space before it, and let no letter or digit touch a word in angle brackets",
+        ))
+    }
 }
 
 /// Tokenize a prompt for one encoder.
@@ -96,7 +117,14 @@ pub fn tokenize_prompt(
     words: &[Word],
     files: &mut dyn EmbeddingLookup,
 ) -> Result<TokenizedPrompt> {
-    let mut reader = Reader { tokenizer, words, found: Vec::new(), missing: Vec::new(), groups: Vec::new() };
+    let mut reader = Reader {
+        tokenizer,
+        words,
+        found: Vec::new(),
+        missing: Vec::new(),
+        overlooked: Vec::new(),
+        groups: Vec::new(),
+    };
     for (text, weight) in parse_weights(prompt) {
         for part in parts::cut(&text, files) {
             match part {
@@ -108,7 +136,12 @@ pub fn tokenize_prompt(
         }
     }
     let chunks = pack(&reader.groups, tokenizer)?;
-    Ok(TokenizedPrompt { chunks, found: reader.found, missing: reader.missing })
+    Ok(TokenizedPrompt {
+        chunks,
+        found: reader.found,
+        missing: reader.missing,
+        overlooked: reader.overlooked,
+    })
 }
 
 type Group = Vec<(PromptToken, f32)>;
@@ -118,6 +151,7 @@ struct Reader<'a> {
     words: &'a [Word],
     found: Vec<FoundEmbedding>,
     missing: Vec<String>,
+    overlooked: Vec<String>,
     groups: Vec<Group>,
 }
 
@@ -127,6 +161,11 @@ impl Reader<'_> {
         for piece in words::cut(text, words) {
             match piece {
                 Piece::Text(text) => {
+                    for run in words::overlooked(text, words) {
+                        if !self.overlooked.iter().any(|known| known == run) {
+                            self.overlooked.push(run.to_owned());
+                        }
+                    }
                     let ids = self.tokenizer.encode_words(text)?;
                     self.groups.push(ids.into_iter().map(|id| (PromptToken::Id(id), weight)).collect());
                 }

@@ -26,7 +26,8 @@ pub(super) enum Part {
     Missing(String),
 }
 
-const KEYWORD: &str = "embedding:";
+/// What stands before the name of an embedding file.
+pub(super) const KEYWORD: &str = "embedding:";
 
 /// The keyword counts at the beginning of a weighted part and after white space; it is lower case.
 pub(super) fn cut(text: &str, lookup: &mut dyn EmbeddingLookup) -> Vec<Part> {

@@ -129,3 +129,23 @@ fn weights_apply_at_their_positions_only() {
     assert!(apply_weights(&z, &empty, &[vec![1.0; 3]]).is_err());
     assert!(apply_weights(&z, &z, &[vec![1.0; 3], vec![1.0; 3]]).is_err());
 }
+
+#[test]
+fn what_looks_like_a_word_and_is_read_as_text_is_told() {
+    let words = [Word::new("<zorvo>", 2), Word::new("sks", 1)];
+    for (prompt, wanted) in [
+        ("a cat,embedding:foo", &["cat,embedding:foo"][..]),
+        ("EMBEDDING:foo and Embedding:foo", &["EMBEDDING:foo", "Embedding:foo"]),
+        ("a x<zorvo> (<zorvo>s:1.2), <zorvo>_2", &["x<zorvo>", "<zorvo>s", "<zorvo>_2"]),
+        ("(embedding:)", &["embedding:"]),
+        ("é\u{3000}x<zorvo>\u{3000}é", &["x<zorvo>"]),
+        // Found, missing, or a word without brackets within another: nothing is overlooked.
+        ("<zorvo>, (embedding:foo:1.2) embedding:nope sksy <other>", &[]),
+    ] {
+        let got = read(prompt, &words);
+        assert_eq!(got.overlooked, wanted, "{prompt}");
+        let error = got.require_none_overlooked().err();
+        assert_eq!(error.is_some(), !wanted.is_empty(), "{prompt}");
+        assert!(error.is_none_or(|error| error.message.contains(wanted[0])), "{prompt}");
+    }
+}

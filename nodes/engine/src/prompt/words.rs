@@ -1,5 +1,6 @@
 //! Finding learned words in text.
 
+use super::parts::KEYWORD;
 use crate::{Error, Result};
 
 /// A learned word and how many vectors stand for it.
@@ -74,6 +75,31 @@ pub(crate) fn cut<'a>(text: &'a str, words: &[Word]) -> Vec<Piece<'a>> {
         out.push(Piece::Text(&text[start..]));
     }
     out
+}
+
+/// What in `text`, in which no word was found, looks as if it were meant as one: `embedding:` in any case, and words in angle brackets that touch
+/// something. Each with all that touches it.
+pub(super) fn overlooked<'a>(text: &'a str, words: &[Word]) -> Vec<&'a str> {
+    // Only ASCII changes its case, so places stay the same.
+    let lower = text.to_ascii_lowercase();
+    let mut places: Vec<usize> = lower.match_indices(KEYWORD).map(|(at, _)| at).collect();
+    for Word { word, .. } in
+        words.iter().filter(|word| word.word.starts_with('<') && word.word.ends_with('>'))
+    {
+        places.extend(text.match_indices(word.as_str()).map(|(at, _)| at));
+    }
+    places.sort_unstable();
+    let mut runs: Vec<&str> = places.into_iter().map(|at| run_around(text, at)).collect();
+    runs.dedup();
+    runs
+}
+
+/// The stretch without white space around a place.
+fn run_around(text: &str, at: usize) -> &str {
+    let space = text[..at].char_indices().rev().find(|(_, c)| c.is_whitespace());
+    let start = space.map_or(0, |(place, c)| place + c.len_utf8());
+    let end = text[at..].find(char::is_whitespace).map_or(text.len(), |length| at + length);
+    &text[start..end]
 }
 
 /// Letters, digits and `_` glue: `sks` is not in `sksy`, and `<cat>` is not in `x<cat>`.

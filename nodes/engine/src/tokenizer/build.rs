@@ -22,6 +22,55 @@ const PATTERN: &str =
 /// CLIP's vocabulary file has 1 MB; one of a thousand times that is no vocabulary.
 const LARGEST_FILE: u64 = 64 << 20;
 
+/// CLIP's own merges, in order of rank (Radford et al. 2021; see NOTICE).
+const CLIP_MERGES: &str = include_str!("data/clip_merges.txt");
+
+/// What a tokenizer is made of.
+struct Parts {
+    vocab: Vocab,
+    merges: Merges,
+    bos: u32,
+    eos: u32,
+    pad: u32,
+    max_length: usize,
+    /// Whether the two special tokens are looked for after lower-casing.
+    normalized: [bool; 2],
+}
+
+/// The tokenizer of CLIP, from which all vocabularies of Stable Diffusion descend.
+pub(super) fn clip() -> Result<Tokenizer> {
+    let merges: Merges = CLIP_MERGES
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .collect();
+    // Ids: the bytes, the bytes at the end of a word, the merges, the two special tokens.
+    let bytes = byte_characters();
+    let mut tokens: Vec<String> = bytes.iter().map(char::to_string).collect();
+    tokens.extend(bytes.iter().map(|c| format!("{c}</w>")));
+    tokens.extend(merges.iter().map(|(a, b)| format!("{a}{b}")));
+    tokens.extend([BOS.to_owned(), EOS.to_owned()]);
+    let end = tokens.len() as u32;
+    let vocab = tokens.into_iter().zip(0..).collect();
+    let parts = Parts {
+        vocab,
+        merges,
+        bos: end - 2,
+        eos: end - 1,
+        pad: end - 1,
+        max_length: 77,
+        normalized: [false; 2],
+    };
+    build(parts, "CLIP's vocabulary")
+}
+
+/// The characters that stand for the 256 bytes, in the vocabulary's order: those that can be printed, then the others as U+0100 and up.
+fn byte_characters() -> Vec<char> {
+    let printed: Vec<u32> = (33..127).chain(161..173).chain(174..256).collect();
+    let others = (0..256u32).filter(|byte| !printed.contains(byte)).count() as u32;
+    printed.iter().copied().chain(256..256 + others).filter_map(char::from_u32).collect()
+}
+
 pub(super) fn from_dir(dir: &Path) -> Result<Tokenizer> {
     let vocab_path = dir.join("vocab.json");
     let vocab = read_vocab(&vocab_path)?;
@@ -45,9 +94,15 @@ pub(super) fn from_dir(dir: &Path) -> Result<Tokenizer> {
         Some(n @ 3..=4096) => n as usize,
         _ => 77,
     };
-    let vocab_size = vocab.values().max().map_or(0, |id| *id as usize + 1);
+    let normalized =
+        [(BOS, "bos_token"), (EOS, "eos_token")].map(|(token, key)| is_normalized(&config, &map, token, key));
+    build(Parts { vocab, merges, bos, eos, pad, max_length, normalized }, &dir.display().to_string())
+}
 
-    let lib = |e: &dyn std::fmt::Display| Error::incompatible(format!("{}: {e}", dir.display()));
+fn build(parts: Parts, origin: &str) -> Result<Tokenizer> {
+    let Parts { vocab, merges, bos, eos, pad, max_length, normalized } = parts;
+    let vocab_size = vocab.values().max().map_or(0, |id| *id as usize + 1);
+    let lib = |e: &dyn std::fmt::Display| Error::incompatible(format!("{origin}: {e}"));
     let bpe = BPE::builder()
         .vocab_and_merges(vocab, merges)
         .unk_token(EOS.into())
@@ -67,10 +122,10 @@ pub(super) fn from_dir(dir: &Path) -> Result<Tokenizer> {
         ByteLevel::new(false, true, true).into(),
     ])));
     inner.with_decoder(Some(ByteLevel::default()));
-    let special = |token: &str, key: &str| {
-        AddedToken::from(token, true).normalized(is_normalized(&config, &map, token, key))
-    };
-    inner.add_special_tokens([special(BOS, "bos_token"), special(EOS, "eos_token")]).map_err(|e| lib(&e))?;
+    let special = |token: &str, normalized| AddedToken::from(token, true).normalized(normalized);
+    inner
+        .add_special_tokens([special(BOS, normalized[0]), special(EOS, normalized[1])])
+        .map_err(|e| lib(&e))?;
     Ok(Tokenizer { inner, bos, eos, pad, max_length, vocab_size })
 }
 

@@ -1,4 +1,4 @@
-//! CLIP's byte-pair tokenizer, as the `tokenizer/` folder of a diffusers pipeline describes it.
+//! CLIP's byte-pair tokenizer: its own, or as the `tokenizer/` folder of a diffusers pipeline describes it.
 //!
 //! The object that is built equals Hugging Face's `CLIPTokenizer` (transformers 4 and 5): NFC, white space runs to one space, lower case;
 //! then the CLIP pattern and byte-level BPE with `</w>` at the end of words. Learned words are **not** added to it: the
@@ -22,6 +22,11 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
+    /// CLIP's own, which comes with the program: for checkpoints in one file, which have none.
+    pub fn clip() -> Result<Self> {
+        build::clip()
+    }
+
     /// Read `vocab.json` and `merges.txt` of a folder, and from `tokenizer_config.json` and `special_tokens_map.json`, where they exist, the
     /// padding token and the length.
     ///
@@ -65,6 +70,18 @@ impl Tokenizer {
     /// One more than the largest id, added tokens included. Ids of trainable vectors begin at or above it.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
+    }
+
+    /// Refuse a tokenizer whose ids or length the text encoder's tables (`rows` tokens, `positions` places) do not have.
+    pub fn check_fits(&self, rows: usize, positions: usize) -> Result<()> {
+        if self.vocab_size <= rows && self.max_length <= positions {
+            return Ok(());
+        }
+        Err(Error::incompatible(format!(
+            "the tokenizer has {} tokens and texts of {}, but the text encoder has {rows} tokens and {positions} places",
+            self.vocab_size, self.max_length
+        ))
+        .help("tokenizer and text encoder belong to different models, or tokens were added without their vectors"))
     }
 
     /// The id of a word that is one token (`cat` is `cat</w>` in the vocabulary), or `None` when it is several or none.

@@ -22,6 +22,20 @@ fn ids_are_transformers() {
 }
 
 #[test]
+fn clips_own_ids_are_transformers() {
+    let golden: serde_json::Value =
+        serde_json::from_str(include_str!("../../../../tests/golden/clip_tokens.json")).unwrap();
+    let tokenizer = Tokenizer::clip().unwrap();
+    assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.pad()), (49406, 49407, 49407));
+    for row in golden["rows"].as_array().unwrap() {
+        let text = row["text"].as_str().unwrap();
+        let want: Vec<u32> =
+            row["ids"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect();
+        assert_eq!(tokenizer.encode_words(text).unwrap(), want, "{text:?}");
+    }
+}
+
+#[test]
 fn special_ids_and_lookups() {
     let t = Tokenizer::from_dir(&golden_dir()).unwrap();
     assert_eq!(t.max_length(), 77);

@@ -22,30 +22,54 @@ pub struct MicroBatch {
 }
 
 /// L = mean(w·(UNet(z_t, t, text(ids, vectors)) − target)²) in f32, and ∂L/∂vectors `[n, d]`.
+///
+/// The way back begins with ∂L/∂prediction times S, a power of two near half the number of predicted values, and ends with a division by S: without it
+/// the gradient of a mean over a picture would vanish in f16. In f32 a power of two changes nothing. Where f16 overflows instead, the pass
+/// is made again with a smaller S.
 pub fn loss_and_gradient(
     models: &TrainingModels,
     vectors: &Tensor,
     batch: &MicroBatch,
     cancel: &CancelToken,
 ) -> Result<(f64, Tensor)> {
+    let half = batch.noise.elem_count().max(2) / 2;
+    let mut scale = half.ilog2() as i32;
+    loop {
+        let (loss, gradient) = scaled_gradient(models, vectors, batch, f64::from(scale).exp2(), cancel)?;
+        let finite = gradient.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite();
+        let narrow = [models.unet.compute_dtype(), models.text_encoder.compute_dtype()].contains(&DType::F16);
+        if finite || !narrow || !loss.is_finite() || scale <= 0 {
+            return Ok((loss, gradient));
+        }
+        scale -= 6;
+    }
+}
+
+fn scaled_gradient(
+    models: &TrainingModels,
+    vectors: &Tensor,
+    batch: &MicroBatch,
+    scale: f64,
+    cancel: &CancelToken,
+) -> Result<(f64, Tensor)> {
     let tape = Tape::new(cancel.clone());
     let count = batch.timesteps.len();
-    let z_t = models.schedule.add_noise(&batch.latents, &batch.noise, &batch.timesteps)?;
-    let target = models.schedule.target(&batch.latents, &batch.noise, &batch.timesteps)?;
-    let leaf = tape.leaf(vectors.to_dtype(models.text_encoder.compute_dtype())?);
+    let device = models.unet.device();
+    let (z, noise) = (batch.latents.to_device(device)?, batch.noise.to_device(device)?);
+    let z_t = models.schedule.add_noise(&z, &noise, &batch.timesteps)?;
+    let target = models.schedule.target(&z, &noise, &batch.timesteps)?;
+    let leaf = tape.leaf(vectors.clone());
     let text = models.text_encoder.forward(&tape, &batch.ids, count, &leaf, models.skip_layers, None)?;
     let timesteps: Vec<f64> = batch.timesteps.iter().map(|t| *t as f64).collect();
-    let input = z_t.to_dtype(models.unet.compute_dtype())?;
-    let prediction = models.unet.forward(&tape, &input.into(), &timesteps, &text.hidden)?;
+    let prediction = models.unet.forward(&tape, &z_t.into(), &timesteps, &text.hidden)?;
 
     let difference = (prediction.value().to_dtype(DType::F32)? - target)?;
     let weighted = match &batch.weight {
-        Some(weight) => difference.broadcast_mul(weight)?,
+        Some(weight) => difference.broadcast_mul(&weight.to_device(device)?)?,
         None => difference.clone(),
     };
     let loss = f64::from((&weighted * &difference)?.mean_all()?.to_scalar::<f32>()?);
-    let gradient =
-        (weighted * (2.0 / difference.elem_count() as f64))?.to_dtype(prediction.value().dtype())?;
-    let gradient = tape.backward(&prediction, gradient, &leaf)?;
-    Ok((loss, gradient.to_dtype(DType::F32)?))
+    let start = (weighted * (2.0 / difference.elem_count() as f64 * scale))?;
+    let gradient = tape.backward(&prediction, start.to_dtype(prediction.value().dtype())?, &leaf)?;
+    Ok((loss, (gradient.to_dtype(DType::F32)? / scale)?))
 }

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Error, Result};
+
 /// What happens to each vector's norm after an optimiser step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -24,6 +26,38 @@ pub enum NormControl {
 }
 
 impl NormControl {
+    /// All of them, by name, each with its usual scale or strength.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("none", Self::None), ("fixed", Self::Fixed { scale: 1.0 }), ("pull", Self::Pull { strength: 0.1 })];
+
+    /// The same control with another scale or strength. Without control there is none to change.
+    #[must_use]
+    pub fn with_strength(self, strength: f64) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::Fixed { .. } => Self::Fixed { scale: strength },
+            Self::Pull { .. } => Self::Pull { strength },
+        }
+    }
+
+    /// Refuse a scale that wipes the vectors out, and a pull that overshoots.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) that names the value and what is wanted.
+    pub fn check(self) -> Result<()> {
+        match self {
+            Self::Fixed { scale } if !(scale.is_finite() && scale > 0.0) => {
+                Err(Error::invalid(format!("norm control fixed: a scale of {scale}, wanted more than 0"))
+                    .help("1 is the mean length of the vocabulary's words"))
+            }
+            Self::Pull { strength } if !(0.0..=1.0).contains(&strength) => {
+                Err(Error::invalid(format!("norm control pull: a strength of {strength}, wanted 0 to 1"))
+                    .help("0.1 is usual; 1 goes all the way at every step, as fixed does"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Apply it to `n` rows of width `d`; `vocabulary_norm` is the mean norm of the vocabulary's rows.
     pub fn apply(self, vectors: &mut [f32], d: usize, vocabulary_norm: f64) {
         let target = |norm: f64| match self {
@@ -74,5 +108,18 @@ mod tests {
             assert_eq!(rows[2..], [0.0, 0.0], "a zero row has no direction to scale");
         }
         assert!((angle(&[1., 0.], &[0., 2.]) - 90.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn strengths_are_checked_and_belong_to_their_control() {
+        let pull = NormControl::Pull { strength: 0.1 };
+        assert_eq!(pull.with_strength(0.5), NormControl::Pull { strength: 0.5 });
+        assert_eq!(NormControl::None.with_strength(0.5), NormControl::None);
+        for (name, control) in NormControl::ALL {
+            control.check().unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        assert!(pull.with_strength(1.5).check().unwrap_err().message.contains("1.5, wanted 0 to 1"));
+        assert!(pull.with_strength(f64::NAN).check().is_err());
+        assert!(NormControl::Fixed { scale: 0.0 }.check().unwrap_err().message.contains("more than 0"));
     }
 }

@@ -1,8 +1,118 @@
-//! AdamW on a plain slice, in the order of operations of torch's `AdamW`, and learning-rate schedules.
+//! Optimisers on a plain slice, in the order of operations of torch's, and learning-rate schedules.
 
 use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
+
+/// Which rule a step follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Optimiser {
+    /// Adam with decoupled weight decay (Loshchilov and Hutter 2019).
+    AdamW,
+    /// Adam without weight decay (Kingma and Ba 2015), which is AdamW with a decay of 0.
+    Adam,
+    /// Stochastic gradient descent with momentum. Its steps are as long as the gradient is, while Adam's are about as long as the rate: it
+    /// needs a rate of its own.
+    Sgd,
+}
+
+impl Optimiser {
+    /// All of them, by name; the first is that of every preset.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("adamw", Self::AdamW), ("adam", Self::Adam), ("sgd", Self::Sgd)];
+
+    /// Torch's constants with the `chosen` weight decay; where none was chosen AdamW takes the preset's, which was made for it, and SGD none.
+    pub fn config(self, chosen: Option<f64>, preset: f64) -> OptimiserConfig {
+        let adam =
+            |weight_decay| OptimiserConfig::AdamW(AdamWConfig { weight_decay, ..AdamWConfig::default() });
+        match self {
+            Self::AdamW => adam(chosen.unwrap_or(preset)),
+            Self::Adam => adam(0.0),
+            Self::Sgd => OptimiserConfig::Sgd(SgdConfig {
+                weight_decay: chosen.unwrap_or(0.0),
+                ..SgdConfig::default()
+            }),
+        }
+    }
+}
+
+/// An optimiser's constants. They are written without a name, since the fields tell them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OptimiserConfig {
+    /// Of AdamW, and with a decay of 0 of Adam.
+    AdamW(AdamWConfig),
+    /// Of stochastic gradient descent.
+    Sgd(SgdConfig),
+}
+
+impl OptimiserConfig {
+    /// The optimiser of `count` numbers that has taken no step.
+    pub(super) fn start(self, count: usize) -> OptimiserState {
+        match self {
+            Self::AdamW(config) => OptimiserState::AdamW(AdamW::new(config, count)),
+            Self::Sgd(config) => OptimiserState::Sgd(Sgd::new(config, count)),
+        }
+    }
+}
+
+/// An optimiser at work. It holds the `[n, d]` matrix's numbers and nothing else.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum OptimiserState {
+    AdamW(AdamW),
+    Sgd(Sgd),
+}
+
+impl OptimiserState {
+    /// One step of the vectors `theta` against `gradient`.
+    pub(super) fn step(&mut self, theta: &mut [f32], gradient: &[f32], learning_rate: f64) {
+        match self {
+            Self::AdamW(adam) => adam.step(theta, gradient, learning_rate),
+            Self::Sgd(sgd) => sgd.step(theta, gradient, learning_rate),
+        }
+    }
+
+    /// Whether it can go on from here.
+    pub(super) fn is_finite(&self) -> bool {
+        let numbers = match self {
+            Self::AdamW(adam) => &adam.v,
+            Self::Sgd(sgd) => &sgd.momentum,
+        };
+        numbers.iter().all(|x| x.is_finite())
+    }
+
+    /// The matrices that a run folder keeps, by their names there.
+    pub(super) fn matrices(&self) -> Vec<(&'static str, &Vec<f32>)> {
+        match self {
+            Self::AdamW(adam) => vec![("adam.m", &adam.m), ("adam.v", &adam.v)],
+            Self::Sgd(sgd) => vec![("sgd.momentum", &sgd.momentum)],
+        }
+    }
+
+    /// [`matrices`](Self::matrices), to be filled.
+    pub(super) fn matrices_mut(&mut self) -> Vec<(&'static str, &mut Vec<f32>)> {
+        match self {
+            Self::AdamW(adam) => vec![("adam.m", &mut adam.m), ("adam.v", &mut adam.v)],
+            Self::Sgd(sgd) => vec![("sgd.momentum", &mut sgd.momentum)],
+        }
+    }
+
+    /// The count of steps that a run folder keeps, by its name there; nothing where the rule does not ask for it.
+    pub(super) fn count(&self) -> Option<(&'static str, u64)> {
+        match self {
+            Self::AdamW(adam) => Some(("adam.t", adam.t)),
+            Self::Sgd(_) => None,
+        }
+    }
+
+    /// [`count`](Self::count), to be set.
+    pub(super) fn count_mut(&mut self) -> Option<(&'static str, &mut u64)> {
+        match self {
+            Self::AdamW(adam) => Some(("adam.t", &mut adam.t)),
+            Self::Sgd(_) => None,
+        }
+    }
+}
 
 /// Constants of AdamW (Loshchilov and Hutter 2019).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -29,11 +139,11 @@ impl Default for AdamWConfig {
 pub struct AdamW {
     config: AdamWConfig,
     /// First moments.
-    pub(super) m: Vec<f32>,
+    m: Vec<f32>,
     /// Second moments.
-    pub(super) v: Vec<f32>,
+    v: Vec<f32>,
     /// Steps taken.
-    pub(super) t: u64,
+    t: u64,
 }
 
 impl AdamW {
@@ -55,6 +165,45 @@ impl AdamW {
             *m += (1.0 - beta1) as f32 * (g - *m);
             *v = beta2 as f32 * *v + (1.0 - beta2) as f32 * g * g;
             *theta -= step_size * *m / (v.sqrt() / root + eps as f32);
+        }
+    }
+}
+
+/// Constants of stochastic gradient descent with momentum.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SgdConfig {
+    /// μ
+    pub momentum: f64,
+    /// λ: the gradient of λ/2·|θ|² is added to the loss's, as torch's `SGD` does it.
+    pub weight_decay: f64,
+}
+
+impl Default for SgdConfig {
+    /// μ = 0.9, no decay.
+    fn default() -> Self {
+        Self { momentum: 0.9, weight_decay: 0.0 }
+    }
+}
+
+/// Stochastic gradient descent and its momentum.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sgd {
+    config: SgdConfig,
+    momentum: Vec<f32>,
+}
+
+impl Sgd {
+    /// An optimiser of `count` numbers that has taken no step.
+    pub fn new(config: SgdConfig, count: usize) -> Self {
+        Self { config, momentum: vec![0.0; count] }
+    }
+
+    /// One step: b ← μb + g + λθ; θ ← θ − lr·b.
+    pub fn step(&mut self, theta: &mut [f32], gradient: &[f32], learning_rate: f64) {
+        let (decay, friction) = (self.config.weight_decay as f32, self.config.momentum as f32);
+        for ((theta, g), b) in theta.iter_mut().zip(gradient).zip(&mut self.momentum) {
+            *b = friction * *b + (g + decay * *theta);
+            *theta -= learning_rate as f32 * *b;
         }
     }
 }
@@ -113,6 +262,43 @@ mod tests {
         let wanted = [0.294_498_35, -0.945_471_5];
         for (a, b) in theta.iter().zip(wanted) {
             assert!((a - b).abs() < 1e-6, "{theta:?}");
+        }
+    }
+
+    #[test]
+    fn sgd_takes_torchs_steps() {
+        // p = tensor([0.5, -1.0]); SGD([p], lr=0.1, momentum=0.9, weight_decay=0.01); gradients [1, -2], [0.5, 3]: worked out by torch's formulas.
+        let mut theta = vec![0.5, -1.0];
+        let mut sgd = Sgd::new(SgdConfig { weight_decay: 0.01, ..SgdConfig::default() }, 2);
+        for gradient in [[1.0, -2.0], [0.5, 3.0]] {
+            sgd.step(&mut theta, &gradient, 0.1);
+        }
+        for (a, b) in theta.iter().zip([0.258_650_5, -0.917_301]) {
+            assert!((a - b).abs() < 1e-6, "{theta:?}");
+        }
+    }
+
+    #[test]
+    fn constants_follow_choice_and_preset() {
+        let decay = |optimiser: Optimiser, chosen| match optimiser.config(chosen, 0.01) {
+            OptimiserConfig::AdamW(config) => ("adam", config.weight_decay),
+            OptimiserConfig::Sgd(config) => ("sgd", config.weight_decay),
+        };
+        assert_eq!(decay(Optimiser::AdamW, None), ("adam", 0.01));
+        assert_eq!(decay(Optimiser::AdamW, Some(0.5)), ("adam", 0.5));
+        assert_eq!(decay(Optimiser::Adam, None), ("adam", 0.0));
+        assert_eq!(decay(Optimiser::Sgd, None), ("sgd", 0.0));
+        assert_eq!(decay(Optimiser::Sgd, Some(0.5)), ("sgd", 0.5));
+    }
+
+    #[test]
+    fn settings_of_adamw_are_written_as_they_always_were() {
+        let json = |config: OptimiserConfig| serde_json::to_string(&config).unwrap();
+        let adamw = OptimiserConfig::AdamW(AdamWConfig::default());
+        assert_eq!(json(adamw), serde_json::to_string(&AdamWConfig::default()).unwrap());
+        let sgd = OptimiserConfig::Sgd(SgdConfig::default());
+        for config in [adamw, sgd] {
+            assert_eq!(serde_json::from_str::<OptimiserConfig>(&json(config)).unwrap(), config);
         }
     }
 }

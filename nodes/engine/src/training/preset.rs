@@ -1,7 +1,7 @@
 //! Presets: whole sets of values that belong together. A preset decides what the user left alone.
 
 use super::norm::NormControl;
-use super::optimiser::{AdamWConfig, LearningRateSchedule};
+use super::optimiser::{LearningRateSchedule, Optimiser};
 use super::settings::{Choices, TrainingSettings};
 
 /// A set of values.
@@ -25,6 +25,7 @@ struct Values {
     /// From batch × accumulation and the root mean square of the vocabulary's numbers.
     learning_rate: fn(samples: f64, vocabulary_rms: f64) -> f64,
     learning_rate_schedule: LearningRateSchedule,
+    /// Of AdamW.
     weight_decay: f64,
     norm_control: NormControl,
     flip: bool,
@@ -102,6 +103,7 @@ impl Preset {
         let batch_size = choices.batch_size.unwrap_or(values.batch_size);
         let gradient_accumulation = choices.gradient_accumulation.unwrap_or(values.gradient_accumulation);
         let samples = (batch_size * gradient_accumulation) as f64;
+        let norm_control = choices.norm_control.unwrap_or(values.norm_control);
         TrainingSettings {
             placeholder: placeholder.to_owned(),
             init_text: init_text.to_owned(),
@@ -114,11 +116,13 @@ impl Preset {
                 .unwrap_or_else(|| (values.learning_rate)(samples, vocabulary_rms)),
             learning_rate_schedule: choices.learning_rate_schedule.unwrap_or(values.learning_rate_schedule),
             warmup: choices.warmup.unwrap_or(0),
-            optimiser: AdamWConfig {
-                weight_decay: choices.weight_decay.unwrap_or(values.weight_decay),
-                ..AdamWConfig::default()
-            },
-            norm_control: choices.norm_control.unwrap_or(values.norm_control),
+            optimiser: choices
+                .optimiser
+                .unwrap_or(Optimiser::AdamW)
+                .config(choices.weight_decay, values.weight_decay),
+            norm_control: choices
+                .norm_strength
+                .map_or(norm_control, |strength| norm_control.with_strength(strength)),
             templates,
             flip: choices.flip.unwrap_or(values.flip),
             stratified_timesteps: values.stratified_timesteps,
@@ -130,15 +134,23 @@ impl Preset {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::training::OptimiserConfig;
 
     fn settings(preset: Preset, choices: &Choices) -> TrainingSettings {
         preset.settings(choices, "<x>", "cat", 1, vec!["{}".into()], 0, 0.014)
     }
 
+    fn weight_decay(settings: &TrainingSettings) -> f64 {
+        match settings.optimiser {
+            OptimiserConfig::AdamW(config) => config.weight_decay,
+            OptimiserConfig::Sgd(config) => config.weight_decay,
+        }
+    }
+
     #[test]
     fn presets_have_their_sources_values() {
         let paper = settings(Preset::Paper, &Choices::default());
-        assert_eq!((paper.learning_rate, paper.optimiser.weight_decay, paper.flip), (0.02, 0.01, true));
+        assert_eq!((paper.learning_rate, weight_decay(&paper), paper.flip), (0.02, 0.01, true));
         let paper = settings(
             Preset::Paper,
             &Choices { batch_size: Some(2), gradient_accumulation: Some(3), ..Choices::default() },
@@ -173,5 +185,28 @@ mod tests {
         let cosine = settings(Preset::Recommended, &Choices::default());
         let longer = settings(Preset::Recommended, &Choices { steps: Some(9000), ..Choices::default() });
         assert_ne!(cosine.run_key(&[]), longer.run_key(&[]), "a falling rate depends on where the run ends");
+    }
+
+    #[test]
+    fn a_strength_belongs_to_the_control_in_force() {
+        let pull = Choices {
+            norm_control: Some(NormControl::Pull { strength: 0.1 }),
+            norm_strength: Some(0.4),
+            ..Choices::default()
+        };
+        assert_eq!(settings(Preset::Mmagic, &pull).norm_control, NormControl::Pull { strength: 0.4 });
+        let alone = Choices { norm_strength: Some(0.4), ..Choices::default() };
+        let preset = Preset::Mmagic.values().norm_control;
+        assert_eq!(settings(Preset::Mmagic, &alone).norm_control, preset.with_strength(0.4));
+    }
+
+    #[test]
+    fn the_optimiser_is_part_of_the_runs_name() {
+        let with = |optimiser| Choices { optimiser: Some(optimiser), ..Choices::default() };
+        let key = |choices: &Choices| settings(Preset::Mmagic, choices).run_key(&[]);
+        let plain = key(&Choices::default());
+        assert_eq!(key(&with(Optimiser::AdamW)), plain);
+        assert_ne!(key(&with(Optimiser::Adam)), plain, "this preset's AdamW has a decay");
+        assert_ne!(key(&with(Optimiser::Sgd)), plain);
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::norm::NormControl;
-use super::optimiser::{AdamWConfig, LearningRateSchedule};
+use super::optimiser::{LearningRateSchedule, Optimiser, OptimiserConfig};
 use crate::{Error, Result};
 
 /// Everything that decides a run's result, beside the models and the pictures.
@@ -27,8 +27,8 @@ pub struct TrainingSettings {
     pub learning_rate_schedule: LearningRateSchedule,
     /// Steps of rising from 0.
     pub warmup: usize,
-    /// Constants of the optimiser.
-    pub optimiser: AdamWConfig,
+    /// The optimiser's constants.
+    pub optimiser: OptimiserConfig,
     /// What happens to the norms after each step.
     pub norm_control: NormControl,
     /// Prompts with `{}` for the placeholder, for pictures without a caption.
@@ -57,11 +57,12 @@ impl TrainingSettings {
         if !self.learning_rate.is_finite() || self.learning_rate <= 0.0 {
             return Err(Error::invalid(format!("a learning rate of {} cannot learn", self.learning_rate)));
         }
-        Ok(())
+        self.norm_control.check()
     }
 
     /// A name for the run, from these settings and the `parts` (fingerprints of models and pictures). With a constant learning rate the
-    /// number of steps is left out: a longer run then continues a shorter one.
+    /// number of steps is left out: a longer run then continues a shorter one, in the folder that
+    /// [`RunFolder::for_steps`](super::RunFolder::for_steps) chooses.
     pub fn run_key(&self, parts: &[&str]) -> String {
         use sha2::{Digest, Sha256};
         let mut settings = self.clone();
@@ -93,10 +94,14 @@ pub struct Choices {
     pub learning_rate_schedule: Option<LearningRateSchedule>,
     /// See [`TrainingSettings::warmup`].
     pub warmup: Option<usize>,
-    /// Weight decay of AdamW.
+    /// `None`: AdamW.
+    pub optimiser: Option<Optimiser>,
+    /// Weight decay of AdamW or SGD; [`Optimiser::Adam`] has none.
     pub weight_decay: Option<f64>,
     /// See [`TrainingSettings::norm_control`].
     pub norm_control: Option<NormControl>,
+    /// Scale or strength of the norm control, the preset's too: see [`NormControl::with_strength`].
+    pub norm_strength: Option<f64>,
     /// See [`TrainingSettings::flip`].
     pub flip: Option<bool>,
 }

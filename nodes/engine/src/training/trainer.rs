@@ -10,8 +10,9 @@ use super::initial::{check_placeholder, initial_vectors, vocabulary_norm};
 use super::latents::{CachedLatents, LatentCache};
 use super::loss::{MicroBatch, loss_and_gradient};
 use super::norm::{angle, norm};
-use super::optimiser::AdamW;
+use super::optimiser::OptimiserState;
 use super::settings::TrainingSettings;
+use super::state::Snapshot;
 use crate::concept::{caption_with_word, fill_template};
 use crate::diffusion::{NoiseSchedule, TorchRng};
 use crate::models::{ClipTextModel, UNet2DConditionModel};
@@ -60,7 +61,7 @@ pub(super) struct State {
     pub(super) vectors: Vec<f32>,
     /// Where they started.
     pub(super) initial: Vec<f32>,
-    pub(super) adam: AdamW,
+    pub(super) optimiser: OptimiserState,
     pub(super) draws: Draws,
     /// Loss of every step.
     pub(super) losses: Vec<f32>,
@@ -134,7 +135,7 @@ impl Trainer {
         let mut initial: Vec<f32> = initial.flatten_all()?.to_vec1()?;
         settings.norm_control.apply(&mut initial, text.config().hidden_size, vocabulary_norm);
         let state = State {
-            adam: AdamW::new(settings.optimiser, initial.len()),
+            optimiser: settings.optimiser.start(initial.len()),
             vectors: initial.clone(),
             initial,
             draws: Draws {
@@ -182,6 +183,11 @@ impl Trainer {
         self.matrix(&self.state.vectors)
     }
 
+    /// What was learned so far.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        Ok(Snapshot { vectors: self.vectors()?, losses: self.state.losses.clone() })
+    }
+
     /// The vectors `[n, d]` that the run started from.
     pub fn initial_vectors(&self) -> Result<Tensor> {
         self.matrix(&self.state.initial)
@@ -223,19 +229,21 @@ impl Trainer {
             self.settings.learning_rate_schedule.factor(step, self.settings.steps, self.settings.warmup);
         let learning_rate = self.settings.learning_rate * factor * self.state.rate_scale;
         let d = self.models.text_encoder.config().hidden_size;
-        let mut next = (self.state.vectors.clone(), self.state.adam.clone());
+        let mut next = (self.state.vectors.clone(), self.state.optimiser.clone());
         next.1.step(&mut next.0, gradient, learning_rate);
         self.settings.norm_control.apply(&mut next.0, d, self.vocabulary_norm);
         let finite = |values: &[f32]| values.iter().all(|x| x.is_finite());
         let mut remark = None;
-        if loss.is_finite() && finite(gradient) && finite(&next.0) && finite(&next.1.v) {
-            (self.state.vectors, self.state.adam) = next;
+        if loss.is_finite() && finite(gradient) && finite(&next.0) && next.1.is_finite() {
+            (self.state.vectors, self.state.optimiser) = next;
             self.state.losses.push(loss as f32);
             self.failures = 0;
         } else {
             self.failures += 1;
             self.state.rate_scale *= 0.5;
             if self.failures >= MAX_FAILURES {
+                // Halving did not help, so it shall not slow down who goes on from here.
+                self.state.rate_scale *= 2f64.powi(self.failures as i32);
                 return Err(Error::new(
                     ErrorKind::Diverged,
                     format!(
@@ -274,7 +282,10 @@ impl Trainer {
                 *queue = rng.permutation(items.len());
             }
             let index = queue.pop().unwrap_or(0);
-            drawn.push(&items[index]);
+            drawn.push(items.get(index).ok_or_else(|| {
+                Error::incompatible(format!("the run's folder names picture {index} of {}", items.len()))
+                    .help("it is damaged: remove it to start the run again")
+            })?);
         }
         let mut ids = Vec::new();
         for item in &drawn {

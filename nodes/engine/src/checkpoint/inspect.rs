@@ -1,0 +1,121 @@
+//! What a checkpoint is, without loading it: container, family, prediction, and for each part its size and types.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use candle_core::{DType, Device};
+
+use super::{Checkpoint, Weights, layout};
+use crate::Result;
+use crate::diffusion::PredictionType;
+
+/// A part of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartReport {
+    /// `UNet`, `text encoder`, `VAE`, `other`.
+    pub name: String,
+    /// How many tensors.
+    pub tensors: usize,
+    /// How many numbers.
+    pub parameters: usize,
+    /// How many of them are of each type.
+    pub types: BTreeMap<String, usize>,
+}
+
+/// What a checkpoint is.
+#[derive(Debug, Clone)]
+pub struct CheckpointReport {
+    /// `diffusers pipeline`, `safetensors` or `torch pickle`.
+    pub container: &'static str,
+    /// What people call the family; for a folder, the structure that its configuration names.
+    pub family: String,
+    /// What the UNet predicts.
+    pub prediction: PredictionType,
+    /// Its parts, largest first.
+    pub parts: Vec<PartReport>,
+}
+
+/// Look at a checkpoint.
+///
+/// # Errors
+/// As [`Checkpoint::open`]: a file of no known family is named with what it looks like.
+pub fn inspect(path: &Path) -> Result<CheckpointReport> {
+    let checkpoint = Checkpoint::open(path)?;
+    let prediction = checkpoint.schedule()?.prediction();
+    let mut parts: BTreeMap<String, PartReport> = BTreeMap::new();
+    let mut add = |part: &str, weights: &Weights, name: &str| {
+        let report = parts.entry(part.to_owned()).or_insert_with(|| PartReport {
+            name: part.to_owned(),
+            tensors: 0,
+            parameters: 0,
+            types: BTreeMap::new(),
+        });
+        let count = weights.shape(name).map_or(0, |shape| shape.iter().product());
+        report.tensors += 1;
+        report.parameters += count;
+        *report.types.entry(weights.type_name(name)).or_default() += count;
+    };
+    let (container, family) = match &checkpoint {
+        Checkpoint::Folder(folder) => {
+            for (part, name) in [("unet", "UNet"), ("text_encoder", "text encoder"), ("vae", "VAE")] {
+                let weights = Weights::open(&folder.weights_file(part)?, &Device::Cpu, DType::F32)?;
+                weights.names().into_iter().for_each(|tensor| add(name, &weights, tensor));
+            }
+            ("diffusers pipeline", "Stable Diffusion 1's structure".to_owned())
+        }
+        Checkpoint::File(file) => {
+            let weights = file.weights();
+            for tensor in weights.names() {
+                let below =
+                    |prefix: &str| tensor.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
+                let part = match () {
+                    () if below(layout::UNET) => "UNet",
+                    () if below(layout::VAE) => "VAE",
+                    () if below("cond_stage_model") => "text encoder",
+                    () => "other",
+                };
+                add(part, weights, tensor);
+            }
+            (weights.container(), file.family().name.to_owned())
+        }
+    };
+    let mut parts: Vec<PartReport> = parts.into_values().collect();
+    parts.sort_by_key(|part| std::cmp::Reverse(part.parameters));
+    Ok(CheckpointReport { container, family, prediction, parts })
+}
+
+impl CheckpointReport {
+    /// Numbers in the parts that are used.
+    pub fn parameters(&self) -> usize {
+        self.parts.iter().filter(|part| part.name != "other").map(|part| part.parameters).sum()
+    }
+}
+
+impl fmt::Display for CheckpointReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prediction = match self.prediction {
+            PredictionType::Epsilon => "epsilon",
+            PredictionType::VPrediction => "v-prediction",
+        };
+        writeln!(f, "{}, {}, {prediction}", self.family, self.container)?;
+        for part in &self.parts {
+            let types: Vec<&str> = part.types.keys().map(String::as_str).collect();
+            let millions = part.parameters as f64 / 1e6;
+            writeln!(
+                f,
+                "  {}: {millions:.1} million parameters in {} tensors, {}",
+                part.name,
+                part.tensors,
+                types.join(" and ")
+            )?;
+        }
+        let gigabytes = |bytes: usize| (self.parameters() * bytes) as f64 / f64::from(1 << 30);
+        write!(
+            f,
+            "  weights in memory: {:.2} GiB as f32, {:.2} GiB as bf16 or f16",
+            gigabytes(4),
+            gigabytes(2)
+        )
+    }
+}
