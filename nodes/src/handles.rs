@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use vocable_engine::concept::Concept;
+use vocable_engine::embedding::{Embedding, encoder_for_width};
 use vocable_engine::models::{AutoencoderKL, ClipTextModel};
 use vocable_engine::sampling::Denoiser;
 use vocable_engine::tokenizer::Tokenizer;
@@ -14,7 +15,7 @@ pub(crate) struct Model {
     pub(crate) denoiser: Denoiser,
     /// What the user calls it.
     pub(crate) name: String,
-    /// A short name for the weights.
+    /// A short name for the weights and what they are computed with.
     pub(crate) fingerprint: String,
 }
 
@@ -25,15 +26,23 @@ pub(crate) struct Clip {
     pub(crate) tokenizer: Arc<Tokenizer>,
     /// How many of the last layers are left out.
     pub(crate) skip: usize,
-    /// A short name for the weights.
+    /// A short name for the weights and what they are computed with.
     pub(crate) fingerprint: String,
+}
+
+impl Clip {
+    /// Whether `word` was learned for this text encoder; the error says for which it was.
+    pub(crate) fn fits(&self, word: &Embedding) -> vocable_engine::Result<()> {
+        let width = self.encoder.config().hidden_size;
+        word.for_encoder(encoder_for_width(width), width).map(|_| ())
+    }
 }
 
 /// The autoencoder between pictures and latents.
 #[derive(Clone)]
 pub(crate) struct Vae {
     pub(crate) autoencoder: Arc<AutoencoderKL>,
-    /// A short name for the weights.
+    /// A short name for the weights and what they are computed with.
     pub(crate) fingerprint: String,
 }
 

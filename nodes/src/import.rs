@@ -28,7 +28,7 @@ use vocable_host_sdk::abi::{NodeError, StateKind, TensorBuf, Value};
 use crate::convert::{node_error, weight_from};
 use crate::generation::skipped_layers;
 use crate::handles::{Clip, Model, Vae};
-use crate::run::{open_device, precision};
+use crate::run::{fingerprint_of, open_device, precision};
 
 const COMMON: [&str; 4] = ["config", "precision", "device", "name"];
 
@@ -69,7 +69,7 @@ pub(crate) fn import(
     let precision = precision(text("precision").unwrap_or("f32"))?;
     let device = open_device(text("device").unwrap_or("cpu"))?;
     let name = text("name").unwrap_or("a model of the host").to_string();
-    let fingerprint = fingerprint(&tensors, config);
+    let fingerprint = fingerprint_of(&fingerprint(&tensors, &settings), precision, &device);
     let tensors = tensors.iter().map(|(name, tensor)| Ok((name.clone(), weight_from(tensor)?)));
     let tensors = tensors.collect::<Result<_, NodeError>>()?;
     let weights = Weights::from_tensors(&name, tensors, &device, precision.dtype());
@@ -107,20 +107,54 @@ fn read<T: DeserializeOwned>(config: &str) -> Result<T, NodeError> {
     })
 }
 
-/// Names, shapes and a sample of each tensor.
-fn fingerprint(tensors: &[(String, TensorBuf)], config: &str) -> String {
-    const SAMPLE: usize = 1 << 12;
+/// A short name for a part of a model: its configuration and other settings, what the tokenizer's folder holds, and names, shapes and samples of
+/// the tensors. What the user calls the part does not count; precision and device are added by [`fingerprint_of`].
+fn fingerprint(tensors: &[(String, TensorBuf)], settings: &BTreeMap<String, Value>) -> String {
     let mut hash = Sha256::new();
-    hash.update(config);
+    for (name, value) in
+        settings.iter().filter(|(name, _)| !["name", "precision", "device"].contains(&name.as_str()))
+    {
+        hash.update(format!("{name}={}\n", value.to_json()));
+    }
+    if let Some(folder) = settings.get("tokenizer").and_then(Value::as_str) {
+        let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut files: Vec<_> = files.filter(|path| is_of_tokenizer(path)).collect();
+        files.sort();
+        for file in files {
+            hash.update(file.file_name().unwrap_or_default().as_encoded_bytes());
+            // What cannot be read is refused when the tokenizer is made.
+            hash.update(std::fs::read(&file).unwrap_or_default());
+        }
+    }
     let mut sorted: Vec<_> = tensors.iter().collect();
     sorted.sort_by_key(|(name, _)| name);
     for (name, tensor) in sorted {
         hash.update(format!("{name} {:?} {}\n", tensor.shape(), tensor.dtype()));
-        let bytes = tensor.as_bytes().unwrap_or_default();
-        hash.update(&bytes[..bytes.len().min(SAMPLE)]);
-        hash.update(&bytes[bytes.len().saturating_sub(SAMPLE)..]);
+        match tensor.as_bytes() {
+            Some(bytes) => sample(bytes, &mut hash),
+            // Rows that do not follow each other; what lies elsewhere is refused when the weights are taken.
+            None => {
+                let values = tensor.to_vec_f32().unwrap_or_default();
+                sample(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>(), &mut hash);
+            }
+        }
     }
     hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The files that a tokenizer is made of are text.
+fn is_of_tokenizer(path: &Path) -> bool {
+    path.is_file() && path.extension().is_some_and(|extension| extension == "json" || extension == "txt")
+}
+
+/// Small tensors whole, large ones by blocks that are spread over them, so that gigabytes are named in a moment.
+fn sample(bytes: &[u8], hash: &mut Sha256) {
+    const BLOCK: usize = 1 << 12;
+    const BLOCKS: usize = 64;
+    let step = if bytes.len() <= 4 * BLOCK * BLOCKS { BLOCK } else { (bytes.len() - BLOCK) / BLOCKS };
+    for start in (0..bytes.len()).step_by(step) {
+        hash.update(&bytes[start..bytes.len().min(start + BLOCK)]);
+    }
 }
 
 #[cfg(test)]
@@ -138,5 +172,50 @@ mod tests {
         assert!(refused(&[("config", "[]".into())]).contains("configuration"));
         let config = "{\"block_out_channels\":[32],\"layers_per_block\":1}";
         assert!(refused(&[("config", config.into())]).contains("missing"));
+    }
+
+    #[test]
+    fn a_part_is_named_by_all_that_decides_what_it_computes() {
+        let tensor = |values: Vec<f32>| {
+            vec![("weight".to_string(), TensorBuf::from_vec_f32(&[values.len()], values).unwrap())]
+        };
+        let settings = |more: &[(&str, &str)]| -> BTreeMap<String, Value> {
+            let all = [("config", "{}")].iter().chain(more);
+            all.map(|(name, text)| (name.to_string(), Value::from(*text))).collect()
+        };
+        let plain = fingerprint(&tensor(vec![0.0; 10_000]), &settings(&[]));
+        let mut middle = vec![0.0; 10_000];
+        middle[5_000] = 1.0;
+        assert_ne!(fingerprint(&tensor(middle), &settings(&[])), plain, "a number in the middle");
+        let of = |more: &[(&str, &str)]| fingerprint(&tensor(vec![0.0; 10_000]), &settings(more));
+        assert_ne!(of(&[("scheduler", r#"{"prediction_type": "v_prediction"}"#)]), plain);
+        assert_ne!(of(&[("scaling_factor", "0.13025")]), plain);
+        assert_eq!(of(&[("name", "another"), ("device", "cpu")]), plain, "what it is called does not count");
+
+        let folder = tempfile::tempdir().unwrap();
+        let tokenizer = [("tokenizer", folder.path().to_str().unwrap())];
+        std::fs::write(folder.path().join("merges.txt"), "a b").unwrap();
+        let before = of(&tokenizer);
+        assert_eq!(of(&tokenizer), before);
+        std::fs::write(folder.path().join("merges.txt"), "a c").unwrap();
+        assert_ne!(of(&tokenizer), before);
+    }
+
+    #[test]
+    fn samples_are_spread_over_large_tensors() {
+        let digest = |bytes: &[u8]| {
+            let mut hash = Sha256::new();
+            sample(bytes, &mut hash);
+            hash.finalize().to_vec()
+        };
+        let size = 4 << 20;
+        let plain = digest(&vec![0; size]);
+        // Beginning, end, and a block of the middle.
+        for place in [0, size - 1, 32 * ((size - (1 << 12)) / 64)] {
+            let mut bytes = vec![0; size];
+            bytes[place] = 1;
+            assert_ne!(digest(&bytes), plain, "byte {place}");
+        }
+        assert_ne!(digest(&[]), digest(&[0]));
     }
 }

@@ -6,6 +6,7 @@ use image::RgbImage;
 use sha2::{Digest, Sha256};
 use vocable_engine::CancelToken;
 use vocable_engine::embedding::Embedding;
+use vocable_engine::prompt::contains_word;
 use vocable_engine::sampling::{Guidance, Sampling};
 use vocable_host_sdk::abi::{HostContext, Level, NodeError, PreviewImage, TensorBuf};
 
@@ -83,18 +84,17 @@ impl<'a> Previews<'a> {
     fn paint(&self, word: Embedding, cancel: &CancelToken) -> vocable_engine::Result<Vec<RgbImage>> {
         let Run { model, clip, vae, settings, previews, .. } = self.run;
         let prompt = previews.prompt_with(&settings.placeholder);
-        let words = previews.others.iter().cloned().chain([word]).collect();
+        // Words that were learned for another model are handed on through this graph; only a prompt that asks for one is wrong.
+        let needed = |other: &&Embedding| clip.fits(other).is_ok() || contains_word(&prompt, &other.name);
+        let words = previews.others.iter().filter(needed).cloned().chain([word]).collect();
         let mut library = Library::new(clip, words, Vec::new())?;
         let mut encoded = |text: &str| -> vocable_engine::Result<_> {
             Ok(encode(clip, &library.spell(clip, text)?, cancel)?.hidden)
         };
         let guidance = Guidance { positive: vec![encoded(&prompt)?], negative: vec![encoded("")?] };
-        // The first picture's size, in whole latents of the UNet.
+        // The first picture's size.
         let (height, width) = self.run.pictures.items.first().map_or((512, 512), |item| item.size());
-        let side = |pixels: usize| {
-            let multiple = model.denoiser.unet.latent_multiple();
-            (pixels / vae.autoencoder.factor() / multiple).max(1) * multiple
-        };
+        let side = |pixels: usize| (pixels / vae.autoencoder.factor()).max(1);
         let latent =
             zeros(&[previews.count, model.denoiser.unet.config().in_channels, side(height), side(width)])?;
         let request = Sampling {
@@ -125,6 +125,7 @@ impl<'a> Previews<'a> {
             .unwrap_or_default();
         files.retain(|path| path.extension().is_some_and(|extension| extension == "png"));
         files.sort();
+        let files = spread(files, MOST_PICTURES);
         let mut pictures = Vec::new();
         for file in files {
             match image::open(&file) {
@@ -144,6 +145,19 @@ impl<'a> Previews<'a> {
     }
 }
 
+/// What the output holds at most: it stays in memory with the graph's results.
+const MOST_PICTURES: usize = 64;
+
+/// At most `most` of them, evenly spread, the first and the last included.
+fn spread<T>(all: Vec<T>, most: usize) -> Vec<T> {
+    let last = all.len().saturating_sub(1);
+    if all.len() <= most || most < 2 {
+        return all.into_iter().take(most).collect();
+    }
+    let mut chosen = (0..most).map(|i| i * last / (most - 1)).peekable();
+    all.into_iter().enumerate().filter_map(|(i, item)| chosen.next_if_eq(&i).map(|_| item)).collect()
+}
+
 fn file_name(step: usize, index: usize) -> String {
     format!("step-{step:06}-{:02}.png", index + 1)
 }
@@ -161,6 +175,13 @@ fn side_by_side(pictures: &[RgbImage]) -> Result<Option<PreviewImage>, NodeError
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_previews_are_thinned_out_evenly() {
+        assert_eq!(spread((0..5).collect(), 8), [0, 1, 2, 3, 4]);
+        let few = spread((0..1000).collect(), 64);
+        assert_eq!((few.len(), few.first(), few.last()), (64, Some(&0), Some(&999)));
+    }
 
     #[test]
     fn pictures_stand_in_a_row() {

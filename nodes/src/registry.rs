@@ -16,6 +16,7 @@ pub fn nodes() -> Vec<Arc<dyn Node>> {
         Arc::new(SaveEmbedding),
         Arc::new(EncodePrompt),
         Arc::new(InspectEmbedding),
+        Arc::new(InspectCheckpoint),
         Arc::new(ContactSheet),
         Arc::new(CheckpointLoaderSimple),
         Arc::new(ClipTextEncode),
@@ -35,9 +36,102 @@ pub fn nodes() -> Vec<Arc<dyn Node>> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use vocable_host_sdk::abi::Presence;
+    use serde_json::{Value as Json, json};
+    use vocable_host_sdk::abi::{Folders, Presence};
 
     use super::*;
+
+    /// What is known of ComfyUI's `/object_info`: types, bounds, outputs. Written by hand; what is not here is not known for certain.
+    fn comfyuis() -> Json {
+        let saves = json!({"input": {"hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}}, "output_node": true});
+        json!({
+            "CheckpointLoaderSimple": {"output": ["MODEL", "CLIP", "VAE"]},
+            "CLIPTextEncode": {
+                "input": {"required": {"text": ["STRING", {}], "clip": ["CLIP"]}},
+                "output": ["CONDITIONING"],
+            },
+            "CLIPSetLastLayer": {
+                "input": {"required": {"clip": ["CLIP"], "stop_at_clip_layer": ["INT", {"min": -24, "max": -1}]}},
+                "output": ["CLIP"],
+            },
+            "EmptyLatentImage": {"output": ["LATENT"]},
+            "KSampler": {
+                "input": {"required": {
+                    "model": ["MODEL"],
+                    "seed": ["INT", {"default": 0, "min": 0, "max": u64::MAX, "control_after_generate": true}],
+                    "sampler_name": [["euler"]],
+                    "positive": ["CONDITIONING"],
+                    "negative": ["CONDITIONING"],
+                    "latent_image": ["LATENT"],
+                }},
+                "is_input_list": false,
+                "output": ["LATENT"],
+                "output_is_list": [false],
+                "output_name": ["LATENT"],
+                "name": "KSampler",
+                "display_name": "KSampler",
+                "category": "model/sampling",
+                "output_node": false,
+                "has_intermediate_output": false,
+            },
+            "VAEEncode": {"input": {"required": {"pixels": ["IMAGE"], "vae": ["VAE"]}}, "output": ["LATENT"]},
+            "VAEDecode": {"input": {"required": {"samples": ["LATENT"], "vae": ["VAE"]}}, "output": ["IMAGE"]},
+            "LoadImage": {
+                "input": {"required": {"image": [[], {"image_upload": true, "image_folder": "input"}]}},
+                "output": ["IMAGE", "MASK"],
+            },
+            "SaveImage": saves,
+            "PreviewImage": saves,
+            "LossGraphNode": {"input": {"required": {"loss": ["LOSS_MAP"]}}, "output_node": true, "experimental": true},
+        })
+    }
+
+    /// Where `found` is not what is wanted. Objects may hold more; arrays may go on, but for lists of outputs.
+    fn differences(place: &str, wanted: &Json, found: &Json) -> Vec<String> {
+        match (wanted, found) {
+            (Json::Object(wanted), Json::Object(found)) => {
+                let inner = wanted.iter().flat_map(|(key, wanted)| {
+                    differences(&format!("{place}.{key}"), wanted, found.get(key).unwrap_or(&Json::Null))
+                });
+                inner.collect()
+            }
+            (Json::Array(wanted), Json::Array(found))
+                if found.len() == wanted.len()
+                    || (found.len() > wanted.len() && place.contains(".input.")) =>
+            {
+                let pairs = wanted.iter().zip(found).enumerate();
+                pairs
+                    .flat_map(|(i, (wanted, found))| differences(&format!("{place}[{i}]"), wanted, found))
+                    .collect()
+            }
+            _ if wanted == found => Vec::new(),
+            _ => vec![format!("{place}: {found}, in ComfyUI {wanted}")],
+        }
+    }
+
+    #[test]
+    fn comfyuis_nodes_are_as_it_lists_them() {
+        let ours: serde_json::Map<String, Json> = nodes()
+            .iter()
+            .map(|node| node.spec())
+            .map(|spec| (spec.id.clone(), spec.object_info(&Folders::new(), "")))
+            .collect();
+        let ours = Json::Object(ours);
+        let found = differences("", &comfyuis(), &ours);
+        assert!(found.is_empty(), "{}", found.join("\n"));
+        // The comparison itself: a type, a bound, a list that is too short or too long.
+        for (pointer, wrong) in [
+            ("/KSampler/input/required/model/0", json!("CLIP")),
+            ("/CLIPSetLastLayer/input/required/stop_at_clip_layer/1/min", json!(-12)),
+            ("/KSampler/input/required/sampler_name/0", json!([])),
+            ("/VAEDecode/output", json!(["IMAGE", "MASK"])),
+            ("/LossGraphNode/experimental", json!(false)),
+        ] {
+            let mut changed = ours.clone();
+            *changed.pointer_mut(pointer).unwrap() = wrong;
+            assert_eq!(differences("", &comfyuis(), &changed).len(), 1, "{pointer}");
+        }
+    }
 
     #[test]
     fn every_node_is_sound_and_documented() {

@@ -1,6 +1,7 @@
 //! What tests of several nodes need.
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -69,20 +70,35 @@ impl Home {
     }
 }
 
-/// A host whose user wants to stop once the status or the log says something.
-pub(crate) struct StoppingHost<'a> {
+/// A host that remembers what was said, by status, log and progress, and whose user may want to stop once something is said.
+pub(crate) struct ListeningHost<'a> {
     inner: &'a SilentHost,
-    word: &'static str,
+    stop_at: Option<&'static str>,
     stopped: AtomicBool,
+    heard: Mutex<Vec<String>>,
 }
 
-impl<'a> StoppingHost<'a> {
-    pub(crate) fn new(inner: &'a SilentHost, word: &'static str) -> Self {
-        Self { inner, word, stopped: AtomicBool::new(false) }
+impl<'a> ListeningHost<'a> {
+    pub(crate) fn new(inner: &'a SilentHost) -> Self {
+        Self { inner, stop_at: None, stopped: AtomicBool::new(false), heard: Mutex::default() }
+    }
+
+    pub(crate) fn stopping_at(inner: &'a SilentHost, words: &'static str) -> Self {
+        Self { stop_at: Some(words), ..Self::new(inner) }
+    }
+
+    pub(crate) fn run(&self, node: &dyn Node, inputs: Inputs) -> Result<Outputs, NodeError> {
+        node.execute(inputs, &HostContext::new(self))
+    }
+
+    /// What was said that holds these words.
+    pub(crate) fn heard(&self, words: &str) -> Vec<String> {
+        self.heard.lock().unwrap().iter().filter(|text| text.contains(words)).cloned().collect()
     }
 
     fn hear(&self, text: &str) {
-        if text.contains(self.word) {
+        self.heard.lock().unwrap().push(text.to_string());
+        if self.stop_at.is_some_and(|words| text.contains(words)) {
             self.stopped.store(true, Ordering::Relaxed);
             // The watcher looks every 20 ms.
             std::thread::sleep(Duration::from_millis(200));
@@ -90,8 +106,10 @@ impl<'a> StoppingHost<'a> {
     }
 }
 
-impl Host for StoppingHost<'_> {
-    fn progress(&self, _step: u64, _total: u64, _preview: Option<&PreviewImage>) {}
+impl Host for ListeningHost<'_> {
+    fn progress(&self, step: u64, total: u64, _preview: Option<&PreviewImage>) {
+        self.hear(&format!("progress {step} of {total}"));
+    }
     fn status(&self, text: &str) {
         self.hear(text);
     }

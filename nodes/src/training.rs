@@ -9,9 +9,9 @@ use vocable_engine::CancelToken;
 use vocable_engine::concept::Concept;
 use vocable_engine::embedding::{Embedding, encoder_for_width, file_stem_for};
 use vocable_engine::training::{
-    LatentCache, RunFolder, StepReport, Trainer, TrainingModels, TrainingSettings,
+    LatentCache, RunFolder, Snapshot, StepReport, Trainer, TrainingModels, TrainingSettings,
 };
-use vocable_host_sdk::abi::{HostContext, Level, NodeError, TensorBuf, folder};
+use vocable_host_sdk::abi::{ErrorKind, HostContext, Level, NodeError, TensorBuf, folder};
 
 use crate::convert::node_error;
 use crate::handles::{Clip, Model, Vae};
@@ -44,7 +44,8 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 /// Lines that a run writes into the log.
 const LOG_LINES: usize = 20;
 
-/// Runs to the end, or goes on where the same run stopped. On cancel and on failure what was learned is kept first.
+/// Runs to the end, or goes on where the same run stopped; a run that was finished before is handed back. On cancel and on failure what was
+/// learned is kept first.
 pub(crate) fn learn(run: &Run, host: &HostContext<'_>) -> Result<Learned, NodeError> {
     let runs = host.folder(folder::OUTPUT)?.join("vocable_runs");
     let skip = format!("skip {}", run.clip.skip);
@@ -55,33 +56,33 @@ pub(crate) fn learn(run: &Run, host: &HostContext<'_>) -> Result<Learned, NodeEr
         &run.vae.fingerprint,
         &run.pictures.fingerprint,
     ];
-    let place = RunFolder::new(&runs, &run.settings.run_key(&parts));
+    let place = RunFolder::for_steps(&runs, &run.settings.run_key(&parts), run.settings.steps);
     with_cancel_for_nodes(host, |cancel| {
+        let mut session = Session::new(run, host, &place);
+        let saved = place.snapshot().map_err(node_error)?;
+        if let Some(finished) = saved.filter(|saved| saved.step_count() >= run.settings.steps) {
+            return session.hand_back(&finished, cancel);
+        }
         let mut trainer = prepare(run, host, cancel)?;
         let resumed = place.resume(&mut trainer).map_err(node_error)?;
-        let mut session = Session::new(run, host, &place);
         session.announce(&trainer, resumed);
         let finished = session.go(&mut trainer, cancel);
         if let Err(error) = finished {
             return Err(session.keep_after(&trainer, error));
         }
-        Ok(Learned {
-            embedding: session.embedding(&trainer)?,
-            losses: trainer.losses().to_vec(),
-            previews: session.previews.all()?,
-            folder: place.path().to_path_buf(),
-        })
+        session.learned(&trainer.snapshot().map_err(node_error)?)
     })
 }
 
 /// Encodes the pictures and makes the trainer.
 fn prepare(run: &Run, host: &HostContext<'_>, cancel: &CancelToken) -> Result<Trainer, NodeError> {
     host.status("encoding the pictures");
-    let has_twins = run.pictures.items.iter().any(|item| item.name.ends_with("(mirrored)"));
-    let mirror = run.settings.flip && !has_twins;
+    let mirror = run.settings.flip && !run.pictures.has_twins();
     let progress = |done: usize, total: usize| host.progress(done as u64, total as u64, None);
     let latents = LatentCache::new(&run.vae.autoencoder, &run.pictures, mirror, cancel, progress)
         .map_err(node_error)?;
+    // The denoiser's own scale, as for sampling: a VAE from elsewhere may say another.
+    let latents = LatentCache { scaling_factor: run.model.denoiser.scaling_factor, ..latents };
     let models = TrainingModels {
         unet: run.model.denoiser.unet.clone(),
         text_encoder: run.clip.encoder.clone(),
@@ -125,7 +126,7 @@ impl<'a> Session<'a> {
         self.host.log(
             Level::Info,
             &format!(
-                "learning {} ({vectors} from `{}`): preset {}, {} steps of {} x {}, rate {:.2e} ({:?}), norm control {:?}, \
+                "learning {} ({vectors} from `{}`): preset {}, {} steps of {} x {}, rate {:.2e} ({:?}), {:?}, norm control {:?}, \
                  mean norm of the vocabulary {:.4}",
                 settings.placeholder,
                 settings.init_text,
@@ -135,40 +136,81 @@ impl<'a> Session<'a> {
                 settings.gradient_accumulation,
                 settings.learning_rate,
                 settings.learning_rate_schedule,
+                settings.optimiser,
                 settings.norm_control,
                 trainer.vocabulary_norm(),
             ),
         );
         if resumed {
-            let (done, total) = (trainer.step_count(), settings.steps);
-            let what = if trainer.is_finished() { "was finished before" } else { "goes on" };
-            self.host.log(
-                Level::Info,
-                &format!("the run {what} at step {done} of {total}: {}", self.place.path().display()),
-            );
+            self.tell_of_folder("goes on", trainer.step_count());
         }
     }
 
+    fn tell_of_folder(&self, what: &str, step: usize) {
+        let total = self.run.settings.steps;
+        let place = self.place.path().display();
+        self.host.log(Level::Info, &format!("the run {what} at step {step} of {total}: {place}"));
+    }
+
+    /// A run that was finished before: nothing is encoded or trained. It may be asked for other previews than it was trained with.
+    fn hand_back(&self, finished: &Snapshot, cancel: &CancelToken) -> Result<Learned, NodeError> {
+        let steps = finished.step_count();
+        self.tell_of_folder("was finished before", steps);
+        if self.previews.are_wanted() && !self.previews.exist(steps) {
+            let painted = self.previews.make(self.embedding(finished)?, steps, cancel);
+            self.tolerate("painted", painted)?;
+        }
+        self.learned(finished)
+    }
+
+    fn learned(&self, last: &Snapshot) -> Result<Learned, NodeError> {
+        Ok(Learned {
+            embedding: self.embedding(last)?,
+            losses: last.losses.clone(),
+            previews: self.previews.all()?,
+            folder: self.place.path().to_path_buf(),
+        })
+    }
+
     fn go(&mut self, trainer: &mut Trainer, cancel: &CancelToken) -> Result<(), NodeError> {
-        // A finished run may be asked for other previews than it was trained with.
-        let lacks_previews = trainer.is_finished() && !self.previews.exist(trainer.step_count());
-        if trainer.step_count() == 0 || lacks_previews {
+        if trainer.step_count() == 0 {
             self.preview(trainer, cancel)?;
         }
         self.start = Instant::now();
         while !trainer.is_finished() {
+            let before = trainer.step_count();
             let report = trainer.step(cancel).map_err(node_error)?;
             self.steps_here += 1;
             self.tell(&report);
+            // A step that was taken back is made again, what was due before it is not.
+            if trainer.step_count() == before {
+                continue;
+            }
             let ends = trainer.is_finished();
-            if ends || is_due(report.step, self.run.save_interval) {
+            if ends {
                 self.save(trainer)?;
+            } else if is_due(report.step, self.run.save_interval) {
+                let saved = self.save(trainer).map(drop);
+                self.tolerate("saved", saved)?;
             }
             if ends || is_due(report.step, self.run.previews.interval) {
                 self.preview(trainer, cancel)?;
             }
         }
         Ok(())
+    }
+
+    /// Pictures and savings on the way are no reason to lose what is being learned, unless the user asked for what cannot be.
+    fn tolerate(&self, what: &str, result: Result<(), NodeError>) -> Result<(), NodeError> {
+        let asked =
+            [ErrorKind::Cancelled, ErrorKind::InvalidInput, ErrorKind::NotFound, ErrorKind::Incompatible];
+        match result {
+            Err(error) if !asked.contains(&error.kind) => {
+                self.host.log(Level::Warn, &format!("this step could not be {what}: {error}"));
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     /// Progress, status line and, now and then, a line in the log.
@@ -208,17 +250,18 @@ impl<'a> Session<'a> {
     fn preview(&mut self, trainer: &Trainer, cancel: &CancelToken) -> Result<(), NodeError> {
         if self.previews.are_wanted() {
             let before = Instant::now();
-            self.previews.make(self.embedding(trainer)?, trainer.step_count(), cancel)?;
+            let word = self.embedding(&trainer.snapshot().map_err(node_error)?)?;
+            let painted = self.previews.make(word, trainer.step_count(), cancel);
+            self.tolerate("painted", painted)?;
             // Pictures are not part of the speed.
             self.start += before.elapsed();
         }
         Ok(())
     }
 
-    /// The word as it is now.
-    fn embedding(&self, trainer: &Trainer) -> Result<Embedding, NodeError> {
-        let vectors =
-            trainer.vectors().and_then(|vectors| crate::convert::to_cpu(&vectors)).map_err(node_error)?;
+    /// The word after some steps.
+    fn embedding(&self, learned: &Snapshot) -> Result<Embedding, NodeError> {
+        let vectors = crate::convert::to_cpu(&learned.vectors).map_err(node_error)?;
         let settings = &self.run.settings;
         let metadata = BTreeMap::from([
             ("trained_with".to_string(), format!("vocable {}", env!("CARGO_PKG_VERSION"))),
@@ -226,7 +269,7 @@ impl<'a> Session<'a> {
             ("base_model_fingerprint".to_string(), self.run.model.fingerprint.clone()),
             ("init_text".to_string(), settings.init_text.clone()),
             ("preset".to_string(), self.run.preset.clone()),
-            ("steps".to_string(), trainer.step_count().to_string()),
+            ("steps".to_string(), learned.step_count().to_string()),
             ("learning_rate".to_string(), settings.learning_rate.to_string()),
             ("batch_size".to_string(), (settings.batch_size * settings.gradient_accumulation).to_string()),
             ("seed".to_string(), settings.seed.to_string()),
@@ -242,7 +285,7 @@ impl<'a> Session<'a> {
         self.place.save(trainer).map_err(node_error)?;
         let stem = file_stem_for(&self.run.settings.placeholder);
         let path = self.place.path().join(format!("{stem}-{:06}.safetensors", trainer.step_count()));
-        self.embedding(trainer)?.save(&path).map_err(node_error)?;
+        self.embedding(&trainer.snapshot().map_err(node_error)?)?.save(&path).map_err(node_error)?;
         Ok(path)
     }
 

@@ -27,6 +27,8 @@ pub(crate) fn read_picture(path: &Path) -> Result<Picture, NodeError> {
         .map_err(|error| NodeError::not_found(format!("{}: {error}", path.display())))?;
     let mut decoder = reader.into_decoder().map_err(|error| broken(&error))?;
     let orientation = decoder.orientation().map_err(|error| broken(&error))?;
+    // A picture of few bytes may claim to be gigabytes large.
+    image::Limits::default().reserve(decoder.total_bytes()).map_err(|error| broken(&error))?;
     let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| broken(&error))?;
     picture.apply_orientation(orientation);
 

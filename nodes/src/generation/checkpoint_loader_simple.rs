@@ -1,4 +1,4 @@
-//! **Load Checkpoint**: reads the model, the text encoder and the autoencoder of a diffusers pipeline folder.
+//! **Load Checkpoint**: reads the model, the text encoder and the autoencoder of a checkpoint in one file, or of a diffusers pipeline folder.
 //!
 //! ComfyUI's node with two inputs of ours, both optional, and one extension: `ckpt_name` may name a folder that holds
 //! `model_index.json`.
@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use vocable_engine::checkpoint::{PipelineFolder, Precision};
+use vocable_engine::checkpoint::{Checkpoint, Precision};
 use vocable_engine::sampling::Denoiser;
 use vocable_host_sdk::abi::{
     HostContext, InputSpec, Inputs, Node, NodeError, NodeSpec, OutputSpec, Outputs, folder,
@@ -14,7 +14,11 @@ use vocable_host_sdk::abi::{
 
 use crate::convert::node_error;
 use crate::handles::{Clip, Model, Vae};
-use crate::run::{DEVICES, PRECISIONS, open_device, precision, with_cancel};
+use crate::run::{DEVICES, PRECISIONS, fingerprint_of, open_device, precision, with_cancel};
+
+/// What checkpoints end in, as ComfyUI lists them; and folders that hold a diffusers pipeline.
+pub(crate) const CHECKPOINT_ENDINGS: [&str; 9] =
+    ["safetensors", "ckpt", "pt", "pt2", "bin", "pth", "pkl", "sft", "/model_index.json"];
 
 /// Reads a checkpoint.
 pub(crate) struct CheckpointLoaderSimple;
@@ -41,15 +45,8 @@ impl LoaderInputs {
         })
     }
 
-    fn folder(&self) -> Result<PipelineFolder, NodeError> {
-        if self.path.is_file() {
-            return Err(NodeError::incompatible(format!(
-                "{}: single-file checkpoints are not read yet, a diffusers pipeline folder is wanted",
-                self.path.display()
-            ))
-            .help("Save the model as a diffusers pipeline (a folder with model_index.json) and choose that folder."));
-        }
-        PipelineFolder::open(&self.path).map_err(node_error)
+    fn checkpoint(&self) -> Result<Checkpoint, NodeError> {
+        Checkpoint::open(&self.path).map_err(node_error)
     }
 }
 
@@ -60,13 +57,9 @@ impl Node for CheckpointLoaderSimple {
             .description("Loads a diffusion model with its text encoder and its autoencoder.")
             .search_aliases(["checkpoint", "ckpt", "load model", "model"])
             .input(
-                InputSpec::files(
-                    "ckpt_name",
-                    folder::CHECKPOINTS,
-                    ["safetensors", "ckpt", "pt", "pt2", "bin", "pth", "pkl", "sft", "/model_index.json"],
-                )
+                InputSpec::files("ckpt_name", folder::CHECKPOINTS, CHECKPOINT_ENDINGS)
                 .accepts_paths()
-                .tooltip("The checkpoint: a diffusers pipeline folder among the checkpoints."),
+                .tooltip("The checkpoint: a file, or a diffusers pipeline folder, among the checkpoints."),
             )
             .input(
                 InputSpec::combo("device", DEVICES).default("auto").optional().advanced().tooltip(
@@ -82,23 +75,23 @@ impl Node for CheckpointLoaderSimple {
     }
 
     fn fingerprint(&self, inputs: &Inputs, host: &HostContext<'_>) -> Result<String, NodeError> {
-        LoaderInputs::parse(inputs, host)?.folder()?.fingerprint().map_err(node_error)
+        LoaderInputs::parse(inputs, host)?.checkpoint()?.fingerprint().map_err(node_error)
     }
 
     fn execute(&self, inputs: Inputs, host: &HostContext<'_>) -> Result<Outputs, NodeError> {
         let inputs = LoaderInputs::parse(&inputs, host)?;
-        let folder = inputs.folder()?;
+        let checkpoint = inputs.checkpoint()?;
         let device = open_device(&inputs.device)?;
         host.status("reading the checkpoint");
         let (model, clip, vae) = with_cancel(host, |cancel| {
-            let fingerprint = folder.fingerprint()?;
-            let tokenizer = folder.tokenizer()?;
-            let schedule = folder.schedule()?;
-            let encoder = folder.text_encoder(&device, inputs.precision, cancel)?;
+            let fingerprint = fingerprint_of(&checkpoint.fingerprint()?, inputs.precision, &device);
+            let tokenizer = checkpoint.tokenizer()?;
+            let schedule = checkpoint.schedule()?;
+            let encoder = checkpoint.text_encoder(&device, inputs.precision, cancel)?;
             host.progress(1, 3, None);
-            let autoencoder = folder.vae(&device, inputs.precision, cancel)?;
+            let autoencoder = checkpoint.vae(&device, inputs.precision, cancel)?;
             host.progress(2, 3, None);
-            let unet = folder.unet(&device, inputs.precision, cancel)?;
+            let unet = checkpoint.unet(&device, inputs.precision, cancel)?;
             host.progress(3, 3, None);
             let scaling_factor = autoencoder.config().scaling_factor;
             Ok((
@@ -107,7 +100,12 @@ impl Node for CheckpointLoaderSimple {
                     name: inputs.name.clone(),
                     fingerprint: fingerprint.clone(),
                 },
-                Clip { encoder, tokenizer, skip: 0, fingerprint: fingerprint.clone() },
+                Clip {
+                    encoder,
+                    tokenizer,
+                    skip: checkpoint.skipped_layers(),
+                    fingerprint: fingerprint.clone(),
+                },
                 Vae { autoencoder, fingerprint },
             ))
         })?;
@@ -132,11 +130,31 @@ mod tests {
         };
         let error = load("sd.safetensors");
         assert_eq!(error.kind, ErrorKind::Incompatible);
-        assert!(
-            error.message.contains("sd.safetensors: single-file checkpoints are not read yet"),
-            "{error}"
-        );
+        assert!(error.message.contains("sd.safetensors: not a whole safetensors file"), "{error}");
         assert_eq!(load("nowhere").kind, ErrorKind::NotFound);
         assert!(load("empty").message.contains("model_index.json"));
+    }
+
+    #[test]
+    fn another_precision_is_another_model() {
+        let tiny = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tiny");
+        let home = Home::new();
+        let load = |precision: &str| {
+            let inputs = Inputs::new()
+                .with("ckpt_name", tiny.to_str().unwrap())
+                .with("device", "cpu")
+                .with("precision", precision);
+            let results = home.run(&CheckpointLoaderSimple, inputs).unwrap().results;
+            let parts = ["model", "clip", "vae"].into_iter().zip(results);
+            let parts = parts.fold(Inputs::new(), |parts, (name, value)| parts.with(name, value));
+            [
+                Model::from_input(&parts, "model").unwrap().fingerprint.clone(),
+                Clip::from_input(&parts, "clip").unwrap().fingerprint.clone(),
+                Vae::from_input(&parts, "vae").unwrap().fingerprint.clone(),
+            ]
+        };
+        let (full, half) = (load("f32"), load("bf16"));
+        assert_eq!(full, load("f32"));
+        assert!(full.iter().zip(&half).all(|(full, half)| full != half), "{full:?} {half:?}");
     }
 }

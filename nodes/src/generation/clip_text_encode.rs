@@ -8,8 +8,9 @@ use vocable_host_sdk::abi::{
 };
 
 use crate::convert::conditioning;
-use crate::encoding::{Library, encode, files_stamp};
+use crate::encoding::{Library, encode};
 use crate::handles::Clip;
+use crate::learning::prompt_stamp;
 use crate::run::with_cancel;
 
 /// Encodes a prompt.
@@ -21,7 +22,7 @@ impl Node for ClipTextEncode {
             .category("model/conditioning")
             .description("Encodes a prompt with a text encoder, to guide a sampler.")
             .search_aliases(["prompt", "text", "positive prompt", "negative prompt"])
-            .input(InputSpec::string("text").multiline().tooltip(
+            .input(InputSpec::string("text").multiline().dynamic_prompts().tooltip(
                 "The prompt. (word) and (word:1.2) give weight, embedding:name takes a file of the embeddings folder.",
             ))
             .input(InputSpec::new("clip", Clip::TAG).tooltip("The text encoder."))
@@ -29,8 +30,7 @@ impl Node for ClipTextEncode {
     }
 
     fn fingerprint(&self, inputs: &Inputs, host: &HostContext<'_>) -> Result<String, NodeError> {
-        let text = inputs.optional_string("text")?.unwrap_or_default();
-        Ok(files_stamp(&host.folders(folder::EMBEDDINGS), text))
+        prompt_stamp(inputs, host)
     }
 
     fn execute(&self, inputs: Inputs, host: &HostContext<'_>) -> Result<Outputs, NodeError> {

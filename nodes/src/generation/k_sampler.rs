@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use vocable_engine::diffusion::{SAMPLERS, SCHEDULERS};
+use vocable_engine::diffusion::{SAMPLERS, SCHEDULERS, StepInfo, ksampler_sigmas};
 use vocable_engine::sampling::{Guidance, Sampling};
-use vocable_host_sdk::abi::{HostContext, InputSpec, Inputs, Node, NodeError, NodeSpec, OutputSpec, Outputs};
+use vocable_host_sdk::abi::{
+    HostContext, InputSpec, Inputs, Node, NodeError, NodeSpec, OutputSpec, Outputs, Value,
+};
 
 use crate::convert::{Latent, guidance};
 use crate::handles::Model;
-use crate::run::with_cancel;
+use crate::run::{noise_of_rows, with_cancel};
 
 /// Denoises latents.
 pub(crate) struct KSampler;
@@ -18,18 +20,18 @@ struct KSamplerInputs {
     sampling: Sampling,
     guidance: Guidance,
     latent: Latent,
+    /// Where the pictures stood in the batch that they were taken from, if they were: decides their noise.
+    batch_index: Option<Vec<usize>>,
 }
 
 impl KSamplerInputs {
     fn parse(inputs: &Inputs) -> Result<Self, NodeError> {
         let latent = Latent::from_input(inputs, "latent_image")?;
-        for unsupported in ["noise_mask", "batch_index"] {
-            if latent.has(unsupported) {
-                return Err(NodeError::invalid_input(format!(
-                    "input `latent_image`: this sampler does not know the latent option `{unsupported}`"
-                ))
-                .help("Take the node that sets it out of the graph."));
-            }
+        if latent.has("noise_mask") {
+            return Err(NodeError::invalid_input(
+                "input `latent_image`: this sampler does not know the latent option `noise_mask`",
+            )
+            .help("Take the node that sets it out of the graph."));
         }
         Ok(Self {
             model: Model::from_input(inputs, "model")?,
@@ -42,8 +44,27 @@ impl KSamplerInputs {
                 denoise: inputs.optional_float("denoise")?.unwrap_or(1.0),
             },
             guidance: guidance(inputs, "positive", "negative")?,
+            batch_index: batch_index(inputs, latent.samples.dims()[0])?,
             latent,
         })
+    }
+}
+
+/// The latent's `batch_index`: one place for each of its `count` pictures.
+fn batch_index(inputs: &Inputs, count: usize) -> Result<Option<Vec<usize>>, NodeError> {
+    let Some(found) = inputs.map("latent_image")?.get("batch_index").filter(|found| !found.is_none()) else {
+        return Ok(None);
+    };
+    let place = |value: &Value| value.as_int().and_then(|place| usize::try_from(place).ok());
+    let places = found.as_list().and_then(|places| places.iter().map(place).collect::<Option<Vec<usize>>>());
+    match places {
+        Some(places) if places.len() == count => Ok(Some(places)),
+        _ => Err(NodeError::invalid_input(format!(
+            "input `latent_image`: `batch_index` is {}, wanted {count} whole number{} from 0 on, one for each picture",
+            found.describe(),
+            if count == 1 { "" } else { "s" }
+        ))
+        .help("Take the node that sets it out of the graph.")),
     }
 }
 
@@ -61,7 +82,7 @@ impl Node for KSampler {
                     .range(1, 10_000)
                     .tooltip("How many steps the way from noise to picture has. More are slower and, up to a point, better."),
             )
-            .input(InputSpec::float("cfg").default(8.0).range(0.0, 100.0).step(0.1).tooltip(
+            .input(InputSpec::float("cfg").default(8.0).range(0.0, 100.0).step(0.1).round(0.01).tooltip(
                 "How strongly the prompt guides. High values follow it more closely and may look overdone; 1 leaves the \
                  negative prompt out and is twice as fast.",
             ))
@@ -87,12 +108,24 @@ impl Node for KSampler {
     }
 
     fn execute(&self, inputs: Inputs, host: &HostContext<'_>) -> Result<Outputs, NodeError> {
-        let KSamplerInputs { model, sampling, guidance, latent } = KSamplerInputs::parse(&inputs)?;
+        let KSamplerInputs { model, sampling, guidance, latent, batch_index } =
+            KSamplerInputs::parse(&inputs)?;
+        let (denoiser, blank) = (&model.denoiser, &latent.samples);
         let samples = with_cancel(host, |cancel| {
-            model.denoiser.sample(&sampling, &guidance, &latent.samples, cancel, &mut |info| {
+            let mut tell = |info: StepInfo<'_>| -> vocable_engine::Result<()> {
                 host.progress(info.step as u64 + 1, info.total as u64, None);
                 Ok(())
-            })
+            };
+            let Some(rows) = &batch_index else {
+                return denoiser.sample(&sampling, &guidance, blank, cancel, &mut tell);
+            };
+            let Sampling { sampler, scheduler, steps, denoise, seed, .. } = &sampling;
+            let sigmas = ksampler_sigmas(&denoiser.schedule, sampler, scheduler, *steps, *denoise)?;
+            if sigmas.len() < 2 {
+                return Ok(blank.clone());
+            }
+            let noise = noise_of_rows(*seed, blank.dims(), rows, cancel)?;
+            denoiser.sample_with(&sampling, &guidance, blank, &sigmas, &noise, cancel, &mut tell)
         })?;
         Ok(Outputs::one(latent.with_samples(&samples)?))
     }

@@ -1,4 +1,6 @@
 //! **Load Image**: a picture of the input folder, and a mask of where it is transparent.
+//!
+//! As in ComfyUI `name.png [output]` and `name.png [temp]` are pictures of the other folders; the host finds them.
 
 use std::path::PathBuf;
 
@@ -26,7 +28,7 @@ impl Node for LoadImage {
                 InputSpec::files("image", folder::INPUT, ["png", "jpg", "jpeg", "webp"])
                     .accepts_paths()
                     .image_upload()
-                    .tooltip("A PNG, JPEG or WebP file of the input folder."),
+                    .tooltip("A PNG, JPEG or WebP file of the input folder. `name.png [output]` is one of the output folder."),
             )
             .output(OutputSpec::new("IMAGE", "IMAGE").tooltip("The picture, without alpha."))
             .output(
@@ -64,5 +66,22 @@ mod tests {
         assert_ne!(before, LoadImage.fingerprint(&inputs, &context).unwrap());
         let outputs = home.run(&LoadImage, inputs).unwrap();
         assert_eq!(outputs.results[0].as_tensor().unwrap().dims(), [1, 2, 2, 3]);
+    }
+
+    #[test]
+    fn an_annotation_chooses_the_folder() {
+        let home = Home::new();
+        for (kind, side) in [("input", 1), ("output", 2), ("temp", 3)] {
+            image::RgbImage::new(side, side).save(home.path(kind).join("a.png")).unwrap();
+        }
+        let side = |name: &str| {
+            let outputs = home.run(&LoadImage, Inputs::new().with("image", name))?;
+            Ok::<_, NodeError>(outputs.results[0].as_tensor().unwrap().dims()[1])
+        };
+        for (name, wanted) in [("a.png", 1), ("a.png [input]", 1), ("a.png [output]", 2), ("a.png [temp]", 3)]
+        {
+            assert_eq!(side(name).unwrap(), wanted, "{name}");
+        }
+        assert!(side("b.png [output]").unwrap_err().message.contains("among the output"));
     }
 }

@@ -12,7 +12,7 @@ mod save_image;
 mod vae_decode;
 mod vae_encode;
 
-pub(crate) use checkpoint_loader_simple::CheckpointLoaderSimple;
+pub(crate) use checkpoint_loader_simple::{CHECKPOINT_ENDINGS, CheckpointLoaderSimple};
 pub(crate) use clip_set_last_layer::{ClipSetLastLayer, skipped_layers};
 pub(crate) use clip_text_encode::ClipTextEncode;
 pub(crate) use empty_latent_image::EmptyLatentImage;

@@ -4,7 +4,7 @@ use vocable_host_sdk::abi::{
     HostContext, InputSpec, Inputs, Node, NodeError, NodeSpec, OutputSpec, Outputs, TensorBuf,
 };
 
-use super::CATEGORY;
+use super::{CATEGORY, choice};
 use crate::draw::{Row, SheetOptions, contact_sheet};
 
 /// Puts pictures onto one page.
@@ -35,11 +35,14 @@ impl ContactSheetInputs {
             options: SheetOptions {
                 size: inputs.optional_count("picture_size")?.unwrap_or(192),
                 columns: inputs.optional_count("columns")?.unwrap_or(8),
-                nearest: inputs.optional_string("enlarge")?.unwrap_or("nearest") == "nearest",
+                nearest: choice(inputs, "enlarge", &ENLARGE)?.unwrap_or(true),
             },
         })
     }
 }
+
+/// Whether pictures are enlarged by whole pixels, by name.
+const ENLARGE: [(&str, bool); 2] = [("nearest", true), ("smooth", false)];
 
 const LABELS: &str = "what it learned from\nbefore learning\nafter learning";
 
@@ -68,7 +71,7 @@ impl Node for ContactSheet {
                     .tooltip("The longer side of each picture on the page, in pixels."),
             )
             .input(InputSpec::int("columns").default(8).range(1, 64).optional().tooltip("Most pictures side by side."))
-            .input(InputSpec::combo("enlarge", ["nearest", "smooth"]).default("nearest").optional().tooltip(
+            .input(InputSpec::combo("enlarge", ENLARGE.map(|(name, _)| name)).default("nearest").optional().tooltip(
                 "How small pictures are enlarged: by whole pixels, up to `picture_size`, or smoothly, just to it.",
             ))
             .output(OutputSpec::new("IMAGE", "IMAGE").tooltip("The page."))

@@ -1,18 +1,20 @@
 //! **Encode Prompt with Embeddings**: a prompt in which learned words stand, and a plain answer to what was found.
 //!
-//! A linked word is found wherever it stands alone, and as `embedding:name`; files as `embedding:name`. What is missing or
-//! does not fit is an error, not silence.
+//! A linked word is found wherever it stands alone, and as `embedding:name`; files as `embedding:name`. What is missing, does not fit or
+//! is misspelt is an error that names it all, not silence.
 
 use std::sync::Arc;
 
-use vocable_engine::embedding::Embedding;
+use vocable_engine::Error;
+use vocable_engine::embedding::{Embedding, file_stem_for, find_embedding};
+use vocable_engine::prompt::{Word, tokenize_prompt};
 use vocable_host_sdk::abi::{
-    HostContext, InputSpec, Inputs, Node, NodeError, NodeSpec, OutputSpec, Outputs, folder,
+    Folders, HostContext, InputSpec, Inputs, Node, NodeError, NodeSpec, OutputSpec, Outputs, folder,
 };
 
 use super::{CATEGORY, EMBEDDING};
 use crate::convert::{conditioning, embeddings_from};
-use crate::encoding::{Library, Spelled, encode, files_stamp};
+use crate::encoding::{Library, Spelled, encode, file_stamp, files_stamp};
 use crate::handles::Clip;
 use crate::run::with_cancel;
 
@@ -58,30 +60,105 @@ impl Node for EncodePrompt {
     }
 
     fn fingerprint(&self, inputs: &Inputs, host: &HostContext<'_>) -> Result<String, NodeError> {
-        let text = inputs.optional_string("text")?.unwrap_or_default();
-        Ok(files_stamp(&host.folders(folder::EMBEDDINGS), text))
+        prompt_stamp(inputs, host)
     }
 
     fn execute(&self, inputs: Inputs, host: &HostContext<'_>) -> Result<Outputs, NodeError> {
         let EncodePromptInputs { clip, text, linked } = EncodePromptInputs::parse(&inputs)?;
         let folders = host.folders(folder::EMBEDDINGS);
         let (encoded, report) = with_cancel(host, |cancel| {
-            let mut library = Library::new(&clip, linked, folders)?;
-            let spelled = library.spell(&clip, &text)?;
-            if let Some(error) = library.unusable().first() {
-                return Err(error.clone());
+            let mut problems = Vec::new();
+            let (fitting, idle) = sort_out(&clip, &text, linked, &mut problems)?;
+            let mut library = Library::new(&clip, fitting, folders.clone())?;
+            let mut spelled = library.spell(&clip, &text)?;
+            problems.extend(library.unusable().iter().cloned());
+            // Files that are there and cannot be used are told of already; so is a linked word that does not fit.
+            spelled.prompt.missing.retain(|name| {
+                let linked =
+                    idle.iter().find(|(word, _)| word.name == *name || file_stem_for(&word.name) == *name);
+                problems.extend(linked.map(|(_, why)| why.clone()));
+                linked.is_none() && find_embedding(&folders, name).is_none()
+            });
+            problems.extend(spelled.prompt.require_all().err());
+            for bracketed in in_brackets(&text) {
+                let told = problems.iter().any(|problem: &Error| problem.message.contains(&bracketed));
+                problems.extend(library.require_brackets(&bracketed).err().filter(|_| !told));
             }
-            spelled.prompt.require_all()?;
-            library.require_brackets(&text)?;
-            Ok((encode(&clip, &spelled, cancel)?, report(&library, &spelled)))
+            match together(problems) {
+                Some(problem) => Err(problem),
+                None => Ok((encode(&clip, &spelled, cancel)?, report(&library, &spelled, &idle))),
+            }
         })?;
         let conditioning = conditioning(&encoded.hidden, encoded.pooled.as_ref())?;
         Ok(Outputs::new().result(conditioning).result(report.clone()).ui_text(report))
     }
 }
 
+/// Changes when an embedding file does that the prompt may mean: one that the text names or, where the text comes by link and is not
+/// known yet, any.
+pub(crate) fn prompt_stamp(inputs: &Inputs, host: &HostContext<'_>) -> Result<String, NodeError> {
+    let folders = host.folders(folder::EMBEDDINGS);
+    if !inputs.is_linked("text") {
+        return Ok(files_stamp(&folders, inputs.optional_string("text")?.unwrap_or_default()));
+    }
+    let mut stamp = String::new();
+    for path in folders {
+        let folder_of_it = Folders::new().with(folder::EMBEDDINGS, path);
+        for name in folder_of_it.files(folder::EMBEDDINGS, &[]) {
+            let file = folder_of_it.find(folder::EMBEDDINGS, &name);
+            stamp.push_str(&format!("{name}={};", file.as_deref().map(file_stamp).unwrap_or_default()));
+        }
+    }
+    Ok(stamp)
+}
+
+/// A linked word that does not fit the text encoder, and why.
+type Unfit = (Embedding, Error);
+
+/// The linked words that fit, and those that do not and that the prompt does not ask for. Those that it asks for become `problems`, as does
+/// what looks like a learned word and was read as text.
+fn sort_out(
+    clip: &Clip,
+    text: &str,
+    linked: Vec<Embedding>,
+    problems: &mut Vec<Error>,
+) -> vocable_engine::Result<(Vec<Embedding>, Vec<Unfit>)> {
+    let words: Vec<Word> = linked.iter().map(|word| Word::new(&word.name, word.count())).collect();
+    let read = tokenize_prompt(&clip.tokenizer, text, &words, &mut |_: &str| None)?;
+    problems.extend(read.require_none_overlooked().err());
+    let (mut fitting, mut idle) = (Vec::new(), Vec::new());
+    for (index, word) in linked.into_iter().enumerate() {
+        match clip.fits(&word) {
+            Ok(()) => fitting.push(word),
+            Err(why) if read.found.iter().any(|found| found.word == Some(index)) => problems.push(why),
+            Err(why) => idle.push((word, why)),
+        }
+    }
+    Ok((fitting, idle))
+}
+
+/// All `<…>` of a prompt, brackets included.
+fn in_brackets(text: &str) -> Vec<String> {
+    let names = text.split('<').skip(1).filter_map(|rest| rest.split_once('>'));
+    names.map(|(name, _)| format!("<{name}>")).collect()
+}
+
+/// All problems as one error, each said once. Its kind is that of the first.
+fn together(problems: Vec<Error>) -> Option<Error> {
+    let (mut messages, mut helps): (Vec<String>, Vec<String>) = Default::default();
+    let kind = problems.first()?.kind;
+    for Error { message, help, .. } in problems {
+        for (text, texts) in [(message, &mut messages), (help, &mut helps)] {
+            if !text.is_empty() && !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+    }
+    Some(Error::new(kind, messages.join("; ")).help(helps.join("; ")))
+}
+
 /// What was found, and which of the linked words the prompt does not use.
-fn report(library: &Library, spelled: &Spelled) -> String {
+fn report(library: &Library, spelled: &Spelled, idle: &[Unfit]) -> String {
     let plural = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
     let found = spelled.prompt.found.iter().map(|found| {
         let source = if found.word.is_some() { "linked" } else { "embedding:" };
@@ -92,11 +169,50 @@ fn report(library: &Library, spelled: &Spelled) -> String {
         lines.push("no learned word in this prompt".to_string());
     }
     let used = |word: &Embedding| spelled.prompt.found.iter().any(|found| library.is_same(found, word));
-    let idle: Vec<&str> =
+    let unused: Vec<&str> =
         library.linked().iter().filter(|word| !used(word)).map(|word| word.name.as_str()).collect();
-    if !idle.is_empty() {
-        lines.push(format!("linked but not in the prompt: {}", idle.join(", ")));
+    if !unused.is_empty() {
+        lines.push(format!("linked but not in the prompt: {}", unused.join(", ")));
     }
+    lines.extend(idle.iter().map(|(_, why)| format!("linked but not in the prompt: {}", why.message)));
     lines.push(plural(spelled.prompt.chunks.len(), "chunk"));
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::learning::tests::word;
+    use crate::testing::Home;
+
+    #[test]
+    fn a_linked_text_may_mean_any_file() {
+        let home = Home::new();
+        let context = HostContext::new(&home.host);
+        let mut linked = Inputs::new();
+        linked.mark_linked("text");
+        let literal = Inputs::new().with("text", "a cat");
+        let stamps = || [&linked, &literal].map(|inputs| EncodePrompt.fingerprint(inputs, &context).unwrap());
+        std::fs::create_dir(home.path("embeddings/more")).unwrap();
+        let before = stamps();
+        word("a", 1, 8).save(&home.path("embeddings/more/a.safetensors")).unwrap();
+        let one = stamps();
+        assert_ne!(one[0], before[0]);
+        word("a", 2, 8).save(&home.path("embeddings/more/a.safetensors")).unwrap();
+        assert_ne!(stamps()[0], one[0]);
+        assert_eq!(stamps()[1], before[1], "a text that is known means the files that it names");
+    }
+
+    #[test]
+    fn problems_are_told_together_and_once() {
+        let missing = Error::not_found("no a").help("look");
+        let other = Error::incompatible("b is wide").help("look");
+        let all = together(vec![missing.clone(), other, missing]).unwrap();
+        assert_eq!(
+            (all.kind, all.message.as_str()),
+            (vocable_engine::ErrorKind::NotFound, "no a; b is wide")
+        );
+        assert_eq!(all.help, "look");
+        assert!(together(Vec::new()).is_none());
+    }
 }

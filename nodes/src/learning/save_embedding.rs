@@ -7,11 +7,14 @@ use vocable_host_sdk::abi::{
     HostContext, InputSpec, Inputs, Level, Node, NodeError, NodeSpec, OutputSpec, Outputs, folder,
 };
 
-use super::{CATEGORY, EMBEDDING};
+use super::{CATEGORY, EMBEDDING, choice};
 use crate::convert::{embeddings_from, node_error};
 
 /// Writes learned words.
 pub(crate) struct SaveEmbedding;
+
+/// Whether a file of the same name is replaced, by name.
+const IF_EXISTS: [(&str, bool); 2] = [("new version", false), ("overwrite", true)];
 
 struct SaveEmbeddingInputs {
     embeddings: Vec<Embedding>,
@@ -37,7 +40,7 @@ impl SaveEmbeddingInputs {
             ))
             .help("Leave the file name empty: each word is then saved under its own."));
         }
-        let overwrite = inputs.optional_string("if_exists")?.unwrap_or("new version") == "overwrite";
+        let overwrite = choice(inputs, "if_exists", &IF_EXISTS)?.unwrap_or(false);
         Ok(Self { embeddings, name, overwrite })
     }
 
@@ -58,7 +61,7 @@ impl Node for SaveEmbedding {
                 "Name of the file: letters, digits, and _ . - only. Empty: made from the word.",
             ))
             .input(
-                InputSpec::combo("if_exists", ["new version", "overwrite"]).default("new version").optional().tooltip(
+                InputSpec::combo("if_exists", IF_EXISTS.map(|(name, _)| name)).default("new version").optional().tooltip(
                     "What to do when there is a file of that name with other vectors: number the new one, or replace the old one.",
                 ),
             )
