@@ -127,6 +127,27 @@ for s in range(STEPS):
     losses.append(loss.item())
 g.update({"train.ids": ids, "train.start": start, "train.z": z, "train.noise": e, "train.t": ts,
           "train.trajectory": torch.stack(trajectory), "train.losses": torch.tensor(losses)})
+
+# The same under the `diffusers` preset: single pictures, four of them a step, rate 5e-4 x 4.
+A = 4
+z = torch.randn(STEPS, A, 1, 4, 8, 8)
+e = torch.randn(STEPS, A, 1, 4, 8, 8)
+ts = torch.randint(0, 1000, (STEPS, A, 1))
+vectors.data.copy_(start)
+opt = torch.optim.AdamW([vectors], lr=5e-4 * A, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2)
+preset = []
+for s in range(STEPS):
+    opt.zero_grad()
+    for a in range(A):
+        noisy = sched.add_noise(z[s, a], e[s, a], ts[s, a])
+        (F.mse_loss(unet(noisy, ts[s, a], encode(ids[:1])).sample, e[s, a]) / A).backward()
+    opt.step()
+    preset.append(vectors.detach().clone())
+g.update({"preset.z": z, "preset.noise": e, "preset.t": ts, "preset.trajectory": torch.stack(preset)})
+
+# Sides that are no multiples of four: what is halved must come back to its size.
+x = torch.randn(1, 4, 9, 13)
+g["unet.x_odd"], g["unet.y_odd"] = x, unet(x, torch.tensor([500]), context[:1]).sample
 g = {k: v.detach().to(torch.int64 if v.dtype == torch.int64 else torch.float32).contiguous() for k, v in g.items()}
 save_file(g, os.path.join(HERE, "tiny.safetensors"))
 print({k: tuple(v.shape) for k, v in g.items()}, "losses", losses[:3], losses[-3:], "picture std", g["vae.decoded"].std().item(),

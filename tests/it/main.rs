@@ -4,8 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod checkpoint;
+mod cli;
+mod families;
+mod full_size;
 mod golden;
+mod host;
 mod oracle;
+mod pickles;
 mod plugins;
 mod sampling;
 mod support;

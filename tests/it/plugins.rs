@@ -1,80 +1,14 @@
 //! The real libraries through the real loader: our nodes and a third party's in one graph, on the tiny model.
 
-use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
-use vocable_host_sdk::abi::{Folders, Presence, folder};
-use vocable_host_sdk::graph::{CancelFlag, Event, Executor, RunError, RunOptions, Workflow};
-use vocable_host_sdk::loader::{load_plugin, plugin_file_name};
-use vocable_host_sdk::registry::Registry;
+use vocable_host_sdk::abi::{Presence, folder};
+use vocable_host_sdk::graph::{CancelFlag, Event, EventSink, RunError, RunOptions};
 
-use crate::support::tiny;
-
-/// A library of this workspace, where `cargo build --release` puts it.
-fn library(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let target = test.parent().and_then(Path::parent).unwrap();
-    let file = target.join(plugin_file_name(name));
-    assert!(file.is_file(), "{} is missing: run `cargo build --release` first", file.display());
-    file
-}
-
-struct Host {
-    executor: Executor,
-    home: tempfile::TempDir,
-}
-
-impl Host {
-    fn new() -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let mut folders = Folders::new().with(folder::CHECKPOINTS, tiny().parent().unwrap());
-        for kind in [folder::INPUT, folder::OUTPUT, folder::EMBEDDINGS, folder::TEMP] {
-            let path = home.path().join(kind);
-            std::fs::create_dir(&path).unwrap();
-            folders = folders.with(kind, path);
-        }
-        let mut registry = Registry::new();
-        for name in ["vocable_plugin", "write_a_plugin"] {
-            registry.register_plugin(load_plugin(&library(name)).unwrap()).unwrap();
-        }
-        Self { executor: Executor::new(Arc::new(registry), folders), home }
-    }
-
-    fn pictures(&self, name: &str, side: u32) {
-        let folder = self.home.path().join(folder::INPUT).join(name);
-        std::fs::create_dir(&folder).unwrap();
-        for i in 0..2u8 {
-            let picture = image::RgbImage::from_fn(side, side, |x, y| {
-                image::Rgb([(x * 4) as u8, (y * 4) as u8, i * 100])
-            });
-            picture.save(folder.join(format!("{i}.png"))).unwrap();
-        }
-    }
-
-    fn run(
-        &self,
-        graph: &Json,
-        options: &RunOptions,
-    ) -> Result<vocable_host_sdk::graph::RunReport, RunError> {
-        self.executor.run(&Workflow::from_json_text(&graph.to_string()).unwrap(), options)
-    }
-
-    /// What is wrong with the graph, as text: found before it runs, or while it does.
-    fn error(&self, graph: &Json) -> String {
-        let targets = ["4", "5", "6", "7"].map(str::to_owned).to_vec();
-        match self.run(graph, &RunOptions { targets: Some(targets), ..RunOptions::default() }) {
-            Ok(report) => report.validation.to_string(),
-            Err(RunError::Failed { report }) => report
-                .failures
-                .iter()
-                .map(|failure| failure.error.to_string() + &failure.error.help)
-                .collect(),
-            Err(error) => error.to_string(),
-        }
-    }
-}
+use crate::host::{Host, files};
 
 fn paint() -> Json {
     json!({
@@ -101,15 +35,6 @@ fn learn(steps: usize) -> Json {
         "6": {"class_type": "VocableEncodePromptWithEmbeddings", "inputs": {"clip": ["1", 1], "text": "photo of <x>", "embeddings": ["3", 0]}},
         "7": {"class_type": "VocableInspectEmbedding", "inputs": {"embedding": ["3", 0]}},
     })
-}
-
-fn files(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
 }
 
 #[test]
@@ -144,18 +69,41 @@ fn every_node_is_documented_and_its_specification_sound() {
 fn a_word_is_learned_saved_and_used_in_one_graph() {
     let host = Host::new();
     host.pictures("pictures", 64);
-    host.run(&learn(4), &RunOptions::default()).unwrap();
+    let steps = Arc::new(Steps::default());
+    let options = RunOptions { sink: steps.clone(), ..RunOptions::default() };
+    host.run(&learn(4), &options).unwrap();
+    assert_eq!(steps.last(), 4, "the trainer tells its steps");
     assert_eq!(files(&host.home.path().join(folder::EMBEDDINGS)), ["x.safetensors"]);
     let embedding = std::fs::read(host.home.path().join(folder::EMBEDDINGS).join("x.safetensors")).unwrap();
 
-    // Without the cache, too, the finished run is found in its folder and the same bytes come out.
+    // Without the cache, too, the finished run is found in its folder: no step is trained, and the same bytes come out.
     host.executor.clear_cache();
-    let start = Instant::now();
-    host.run(&learn(4), &RunOptions::default()).unwrap();
-    assert!(start.elapsed() < Duration::from_secs(20));
+    let report = host.run(&learn(4), &options).unwrap();
+    assert!(report.executed.contains(&"3".to_owned()), "the node itself is asked again");
+    assert_eq!(steps.last(), 0, "trained again");
     for name in files(&host.home.path().join(folder::EMBEDDINGS)) {
         let file = host.home.path().join(folder::EMBEDDINGS).join(name);
         assert_eq!(std::fs::read(file).unwrap(), embedding);
+    }
+}
+
+/// The highest step that the trainer, node 3, told of: "step 3 of 4, …".
+#[derive(Default)]
+struct Steps(AtomicU64);
+
+impl Steps {
+    /// The last step since this was asked before; 0 if none was trained.
+    fn last(&self) -> u64 {
+        self.0.swap(0, Ordering::SeqCst)
+    }
+}
+
+impl EventSink for Steps {
+    fn event(&self, event: &Event) {
+        let event = event.to_json();
+        let text = event["data"]["text"].as_str().filter(|_| event["data"]["node"] == "3");
+        let step = text.and_then(|text| text.strip_prefix("step ")?.split(' ').next()?.parse().ok());
+        self.0.fetch_max(step.unwrap_or(0), Ordering::SeqCst);
     }
 }
 
@@ -205,22 +153,28 @@ fn what_is_wrong_is_said() {
         graph
     };
     for (graph, wanted) in [
-        (with("2", "folder", json!("one_pixel")), "0.png"),
-        (with("2", "folder", json!("empty")), "empty"),
-        (with("2", "folder", json!("nowhere")), "nowhere"),
-        (with("1", "ckpt_name", json!("nothing.safetensors")), "nothing.safetensors"),
-        (with("3", "vectors", json!(200)), "200"),
-        (with("3", "placeholder", json!("cat")), "cat"),
-        (with("3", "concept", json!(["1", 0])), "concept"),
-        (with("3", "model", json!(["3", 0])), "cycle"),
-        (with("6", "text", json!("photo of embedding:missing")), "missing"),
+        (with("2", "folder", json!("one_pixel")), "0.png: 1x1 pixels, wanted at least 32x32"),
+        (with("2", "folder", json!("empty")), "no pictures in the folder"),
+        (with("2", "folder", json!("nowhere")), r#"'nowhere' not in ["empty", "one_pixel", "pictures"]"#),
+        (with("1", "ckpt_name", json!("nothing.safetensors")), "ckpt_name: 'nothing.safetensors' not in"),
+        (with("3", "vectors", json!(200)), "Value 200 bigger than max of 75"),
+        (with("3", "placeholder", json!("cat")), "'cat' is a word that the text encoder already knows"),
+        (
+            with("3", "concept", json!(["1", 0])),
+            "concept, received_type(MODEL) mismatch input_type(TI_CONCEPT)",
+        ),
+        (with("3", "model", json!(["3", 0])), "Dependency cycle detected: 3 -> 3"),
+        (with("6", "text", json!("photo of embedding:missing")), "embeddings that do not exist: missing"),
+        (with("3", "embeddings", json!("a word")), "it needs a link to another node"),
     ] {
         let error = host.error(&graph);
-        assert!(error.to_lowercase().contains(wanted), "wanted {wanted} in: {error}");
+        assert!(error.contains(wanted), "wanted {wanted} in: {error}");
     }
     let mut graph = learn(2);
     graph["3"]["inputs"].as_object_mut().unwrap().shift_remove("concept");
-    assert!(host.error(&graph).contains("concept"), "a missing input is named");
+    let error = host.error(&graph);
+    assert!(error.contains("Required input is missing: concept"), "{error}");
     graph["3"]["class_type"] = json!("VocableTrainTextualInversio");
-    assert!(host.error(&graph).contains("VocableTrainTextualInversio"));
+    let error = host.error(&graph);
+    assert!(error.contains("Did you mean 'VocableTrainTextualInversion'?"), "{error}");
 }

@@ -15,12 +15,22 @@ pub(crate) fn tiny() -> PathBuf {
     root().join("tests/golden/tiny")
 }
 
+/// The CPU, and the first GPU where the feature `cuda` is built in and there is one: test bodies are written once for all of them.
+pub(crate) fn devices() -> Vec<Device> {
+    let gpu = if cfg!(feature = "cuda") { Device::new_cuda(0).ok() } else { None };
+    std::iter::once(Device::Cpu).chain(gpu).collect()
+}
+
 /// A file of named golden tensors.
 pub(crate) struct Goldens(HashMap<String, Tensor>);
 
 impl Goldens {
     pub(crate) fn open(name: &str) -> Self {
-        Self(candle_core::safetensors::load(root().join("tests/golden").join(name), &Device::Cpu).unwrap())
+        Self::on(name, &Device::Cpu)
+    }
+
+    pub(crate) fn on(name: &str, device: &Device) -> Self {
+        Self(candle_core::safetensors::load(root().join("tests/golden").join(name), device).unwrap())
     }
 
     pub(crate) fn get(&self, name: &str) -> Tensor {
@@ -35,6 +45,7 @@ impl Goldens {
 /// ‖a − b‖ / ‖b‖.
 pub(crate) fn relative(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.dims(), b.dims());
+    let (a, b) = (&a.to_device(&Device::Cpu).unwrap(), &b.to_device(&Device::Cpu).unwrap());
     norm(&(a.to_dtype(DType::F64).unwrap() - b.to_dtype(DType::F64).unwrap()).unwrap()) / norm(b)
 }
 
