@@ -10,6 +10,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 import parallel
 import world
+from muon import Muon
 
 WIDTH = 128                                      # of the text encoder and of cross attention
 TOGETHER = 8                                     # steps after which the processes average their weights
@@ -47,20 +48,37 @@ class Trainer:
         self.unet, self.text = new_unet().to(memory_format=torch.channels_last), new_text(tok)
         self.params = list(self.unet.parameters())
         self.taught = False                                      # has the text encoder had its first lessons?
-        self.opt = torch.optim.AdamW(self.params, lr=1e-3, weight_decay=0, betas=(.9, .99))
+        self.nouns = None                                        # ids of the words whose vectors are trained along
+        matrix = [n.endswith("weight") and p.ndim > 1 and not n.startswith(("conv_in", "conv_out", "time_emb"))
+                  for n, p in self.unet.named_parameters()]
+        self.opts = [Muon([p for p, m in zip(self.params, matrix) if m], lr=1e-3),
+                     torch.optim.AdamW([p for p, m in zip(self.params, matrix) if not m], lr=1e-3, weight_decay=0,
+                                       betas=(.9, .99), fused=True)]
         self.average = [p.detach().clone() for p in self.params]
         self.alphas = scheduler().alphas_cumprod
         if os.path.exists(self.path):
             s = torch.load(self.path, weights_only=False)
             self.unet.load_state_dict(s["unet"])
             self.text.load_state_dict(s["text"])
-            self.opt.load_state_dict(s["opt"])
+            for opt, state in zip(self.opts, s["opts"]):
+                opt.load_state_dict(state)
             self.taught = s["taught"]
             self.average, self.spent, self.step, self.samples = s["average"], s["spent"], s["step"], s["samples"]
         torch.manual_seed(1000 * parallel.rank() + self.step)
 
+    def learn_nouns(self, ids):
+        """From here on the vectors of these words are trained along, as textual inversion does; the rest of the text encoder stays."""
+        table = self.text.get_input_embeddings().weight
+        self.text.requires_grad_(False)
+        table.requires_grad_(True)
+        self.nouns = torch.zeros(len(table), 1)
+        self.nouns[ids] = 1
+        self.params.append(table)
+        self.average.append(table.detach().clone())
+        self.opts.append(torch.optim.AdamW([dict(params=[table], scale=5.)], lr=1e-3, weight_decay=0, betas=(.9, .99), fused=True))
+
     def save(self):
-        torch.save(dict(unet=self.unet.state_dict(), text=self.text.state_dict(), opt=self.opt.state_dict(),
+        torch.save(dict(unet=self.unet.state_dict(), text=self.text.state_dict(), opts=[o.state_dict() for o in self.opts],
                         average=self.average, spent=self.spent, step=self.step, samples=self.samples,
                         taught=self.taught), self.path + ".new")
         os.replace(self.path + ".new", self.path)
@@ -85,26 +103,30 @@ class Trainer:
         a = self.alphas[t].view(-1, 1, 1, 1)
         noise = torch.randn_like(z)
         noisy, target = a.sqrt() * z + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * z
-        with torch.no_grad():                                    # the text encoder has learnt before, see words.py
+        with torch.set_grad_enabled(self.nouns is not None):     # the text encoder has learnt before, see words.py
             hidden = self.text(ids)[0]
         out = self.unet(noisy.contiguous(memory_format=torch.channels_last), t, hidden).sample
         return F.mse_loss(out, target)
 
-    def run(self, data, minutes, log, every=None, peak=1.2e-3):
+    def run(self, data, minutes, log, every=None, peak=1e-3):
         """Trains until `minutes` in all are spent; calls every(self) about each 60 seconds after saving."""
         stats, ids, budget = data["stats"], data["ids"].long(), minutes * 60
         start, kept, mean = time.time() - self.spent, time.time(), None
         while self.spent < budget:
             rate = peak * min(1, (self.step + 1) / 100) * (.5 + .5 * math.cos(math.pi * self.spent / budget)) + 2e-6
-            for group in self.opt.param_groups:
-                group["lr"] = rate
+            for group in [g for opt in self.opts for g in opt.param_groups]:
+                group["lr"] = rate * group.get("scale", 1.)
             j = torch.randint(0, len(ids), (PICTURES // parallel.workers(),))
             m, d = stats[:, j].float()
             loss = self.loss((m + d * torch.randn_like(m)) * self.scale, ids[j])
-            self.opt.zero_grad(set_to_none=True)
+            for p in self.params:
+                p.grad = None
             loss.backward()
+            if self.nouns is not None:
+                self.params[-1].grad *= self.nouns
             torch.nn.utils.clip_grad_norm_(self.params, 1.)
-            self.opt.step()
+            for opt in self.opts:
+                opt.step()
             self.step += 1
             if self.step % TOGETHER == 0:
                 self.spent = parallel.average([p.data for p in self.params], time.time() - start)

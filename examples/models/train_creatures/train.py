@@ -16,6 +16,7 @@ def options():
     p.add_argument("--minutes", type=float, default=75, help="training time of UNet and text encoder")
     p.add_argument("--vae-minutes", type=float, default=12)
     p.add_argument("--word-minutes", type=float, default=4, help="first lessons of the text encoder")
+    p.add_argument("--noun-minutes", type=float, default=11, help="training of the nouns' vectors with the UNet, at the end")
     p.add_argument("--decoder-minutes", type=float, default=6, help="training of the decoder alone, after the VAE's")
     p.add_argument("--judge-minutes", type=float, default=5)
     p.add_argument("--pictures", type=int, default=20000, help="captioned pictures drawn for training")
@@ -93,6 +94,22 @@ def denoiser_stage(a):
         export_stage(a, trainer, vae_and_scale)
 
 
+def noun_stage(a):
+    """The last part: UNet and the vectors of the nouns together, at a lower rate. Starts again when it was killed."""
+    import denoiser
+    import parallel
+    import vae
+    import world
+    tok, vae_and_scale = tokenizer_of(a), vae.train(a.work, 0, world.species(), log)
+    trainer = denoiser.Trainer(a.work, tok, vae_and_scale[1], a.seed)
+    vocabulary = tok.get_vocab()
+    trainer.learn_nouns([vocabulary[noun + "</w>"] for noun in world.species()])
+    trainer.spent, trainer.step, trainer.path = 0., 0, os.path.join(a.work, "denoiser_nouns.pt")
+    trainer.run(vae.load_latents(a.work), a.noun_minutes, log, peak=4e-4)
+    if not parallel.rank():
+        export_stage(a, trainer, vae_and_scale)
+
+
 def word_stage(a):
     import denoiser
     import parallel
@@ -129,6 +146,7 @@ def main():
     parallel.run(judge_stage, (a,), 1)
     parallel.run(word_stage, (a,), a.processes)
     parallel.run(denoiser_stage, (a,), a.processes)
+    parallel.run(noun_stage, (a,), a.processes)
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def load_latents(work):
 def polish_decoder(work, minutes, names, log):
     """Trains the decoder on, with the encoder (and so all cached latents) fixed, on slightly noisy latents.
 
-    The denoiser's latents are never exact; a decoder that has seen noise of 8 % paints them just as sharply.
+    The denoiser's latents are never exact; a decoder that has seen up to 30 % of noise paints clean colours from them.
     """
     path = os.path.join(work, "vae.pt")
     saved = torch.load(path, weights_only=False)
@@ -122,7 +122,7 @@ def polish_decoder(work, minutes, names, log):
     vae.post_quant_conv.requires_grad_(True)
     params = [p for p in vae.parameters() if p.requires_grad]
     opt = torch.optim.AdamW(params, lr=1e-3, weight_decay=0, betas=(.9, .99))
-    rng, noise = random.Random(5000 + parallel.rank()), .08 / saved["scale"]
+    rng, noise = random.Random(5000 + parallel.rank()), .3 / saved["scale"]
     torch.manual_seed(5000 + parallel.rank())
     start, spent, step, budget, batch = time.time(), 0., 0, minutes * 60, BATCH // parallel.workers()
     while spent < budget:

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use clap::Parser;
 use serde_json::{Value, json};
 use vocable_engine::CancelToken;
@@ -80,9 +80,13 @@ struct Arguments {
     /// Instead of the preset's: `constant`, `linear` or `cosine`.
     #[arg(long)]
     schedule: Option<String>,
-    /// Vectors learned by another trainer: files `<dir>/<concept>-<seed>.safetensors` with one `[n, d]` tensor, scored instead of training.
+    /// Vectors learned by another trainer, scored instead of training: files `<dir>/<concept>-<seed>.safetensors` with one `[n, d]` tensor,
+    /// and `seconds.json`, which says how long each took (`{"<concept>-<seed>": seconds}`).
     #[arg(long)]
     learned: Option<PathBuf>,
+    /// The other trainer's name in the table.
+    #[arg(long, requires = "learned")]
+    label: Option<String>,
     /// Where the table and the sheets go.
     #[arg(long, default_value = "output/score")]
     output: PathBuf,
@@ -111,11 +115,8 @@ fn main() -> Result<()> {
     std::fs::create_dir_all(&arguments.output)?;
     let n = arguments.pictures;
 
-    let nothing = Tensor::zeros(
-        (0, painter.models.text_encoder.config().hidden_size),
-        candle_core::DType::F32,
-        &Device::Cpu,
-    )?;
+    let nothing =
+        Tensor::zeros((0, painter.models.text_encoder.config().hidden_size), DType::F32, &Device::Cpu)?;
     let trained = trained_words(&arguments.model, &painter, &judge, &nothing, n)?;
     println!(
         "words that the model was trained on: subject {:.2} · background {:.2} · style {:.2}\n",
@@ -128,6 +129,7 @@ fn main() -> Result<()> {
     let mut rows = Vec::new();
     for name in &arguments.presets {
         let preset = Preset::from_name(name).ok_or_else(|| format!("no preset is called {name}"))?;
+        let name = arguments.label.as_ref().unwrap_or(name);
         for (concept_name, attributes) in truths {
             if !arguments.only.is_empty() && !arguments.only.contains(concept_name) {
                 continue;
@@ -164,7 +166,8 @@ fn main() -> Result<()> {
             }
         }
     }
-    summary(&rows, &arguments.presets, trained);
+    let names = arguments.label.as_ref().map_or(arguments.presets.clone(), |label| vec![label.clone()]);
+    summary(&rows, &names, trained);
     std::fs::write(arguments.output.join("score.json"), serde_json::to_string_pretty(&rows)?)?;
     Ok(())
 }
@@ -210,32 +213,41 @@ fn learn(
     let init = if style { "style" } else { "creature" };
     let templates = templates.iter().map(|t| (*t).to_owned()).collect();
     let settings = preset.settings(&choices, WORD, init, arguments.vectors, templates, seed, rms);
+    let pixels = Tensor::stack(&concept.items.iter().map(|item| item.pixels.clone()).collect::<Vec<_>>(), 0)?;
     let start = Instant::now();
     let latents = LatentCache::new(&painter.vae, &concept, settings.flip, &cancel, |_, _| {})?;
     let mut trainer = Trainer::new(painter.models.clone(), latents, settings)?;
-    let (mut norm, mut angle) = (0.0, 0.0);
-    if let Some(folder) = &arguments.learned {
-        let file =
-            candle_core::safetensors::load(folder.join(format!("{name}-{seed}.safetensors")), &Device::Cpu)?;
-        let vectors = file.into_values().next().ok_or("the file of learned vectors is empty")?;
-        let concept =
-            Tensor::stack(&concept.items.iter().map(|item| item.pixels.clone()).collect::<Vec<_>>(), 0)?;
-        return Ok(Run { initial: trainer.initial_vectors()?, vectors, concept, seconds: 0.0, norm, angle });
-    }
-    while !trainer.is_finished() {
-        let report = trainer.step(&cancel)?;
-        (norm, angle) = (report.norm, report.angle);
-    }
-    let concept =
-        Tensor::stack(&concept.items.iter().map(|item| item.pixels.clone()).collect::<Vec<_>>(), 0)?;
-    Ok(Run {
-        initial: trainer.initial_vectors()?,
-        vectors: trainer.vectors()?,
-        concept,
-        seconds: start.elapsed().as_secs_f64(),
-        norm,
-        angle,
-    })
+    let initial = trainer.initial_vectors()?;
+    let (vectors, seconds) = match &arguments.learned {
+        Some(folder) => learned_elsewhere(folder, &format!("{name}-{seed}"))?,
+        None => {
+            while !trainer.is_finished() {
+                trainer.step(&cancel)?;
+            }
+            (trainer.vectors()?, start.elapsed().as_secs_f64())
+        }
+    };
+    let (norm, angle) = norm_and_angle(&initial, &vectors)?;
+    Ok(Run { initial, vectors, concept: pixels, seconds, norm, angle })
+}
+
+/// Another trainer's vectors `[n, d]` and the seconds that they took.
+fn learned_elsewhere(folder: &Path, run: &str) -> Result<(Tensor, f64)> {
+    let file = candle_core::safetensors::load(folder.join(format!("{run}.safetensors")), &Device::Cpu)?;
+    let vectors = file.into_values().next().ok_or("the file of learned vectors is empty")?;
+    let seconds: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("seconds.json"))?)?;
+    let seconds = seconds[run].as_f64().ok_or_else(|| format!("seconds.json has no {run}"))?;
+    Ok((vectors, seconds))
+}
+
+/// Norm of the first learned vector, and its angle to the first initial one in degrees.
+fn norm_and_angle(initial: &Tensor, vectors: &Tensor) -> Result<(f64, f64)> {
+    let row = |x: &Tensor| x.get(0)?.to_dtype(DType::F64)?.to_vec1::<f64>();
+    let (a, b) = (row(initial)?, row(vectors)?);
+    let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
+    let norm = dot(&b, &b).sqrt();
+    let cosine = dot(&a, &b) / (norm * dot(&a, &a).sqrt()).max(f64::MIN_POSITIVE);
+    Ok((norm, cosine.clamp(-1.0, 1.0).acos().to_degrees()))
 }
 
 fn norm_control(text: &str) -> Result<NormControl> {
@@ -281,8 +293,7 @@ fn score(judge: &Judge, truth: &Truth<'_>, pictures: &Pictures) -> Result<Score>
         seen.iter().filter(|seen| seen.get(attribute).is_some_and(|found| found == wanted)).count() as f64
             / seen.len() as f64
     };
-    let attributes = subject_attributes(truth.attributes["texture"].as_str());
-    let subject = attributes.iter().map(|a| share(&plain, a)).sum::<f64>() / attributes.len() as f64;
+    let subject = SUBJECT.iter().map(|a| share(&plain, a)).sum::<f64>() / SUBJECT.len() as f64;
     let right = changed
         .iter()
         .zip(&pictures.wanted)
@@ -294,12 +305,7 @@ fn score(judge: &Judge, truth: &Truth<'_>, pictures: &Pictures) -> Result<Score>
     })
 }
 
-/// All four: a plain creature shows its second colour at feet, beak or fins.
-fn subject_attributes(_texture: Option<&str>) -> &'static [&'static str] {
-    &SUBJECT
-}
-
-/// The score of nouns from the model's own vocabulary.
+/// The score of nouns from the model's own vocabulary: of every fourth, a quarter as many pictures as of a concept.
 fn trained_words(
     model: &Path,
     painter: &Painter,
@@ -309,9 +315,9 @@ fn trained_words(
 ) -> Result<Score> {
     let nouns: Value = serde_json::from_str(&std::fs::read_to_string(model.join("nouns.json"))?)?;
     let nouns = nouns["nouns"].as_object().ok_or("nouns.json is no object")?;
-    let every = (nouns.len() / 8).max(1);
     let mut sum = Score::default();
-    let chosen: Vec<_> = nouns.iter().step_by(every).take(8).collect();
+    let chosen: Vec<_> = nouns.iter().step_by(4).collect();
+    let n = (n / 4).max(1);
     for (i, (noun, attributes)) in chosen.iter().enumerate() {
         let truth = Truth { kind: "object", attributes };
         let own = [attributes["body"].as_str(), attributes["second"].as_str()];
