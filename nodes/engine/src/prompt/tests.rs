@@ -149,3 +149,43 @@ fn what_looks_like_a_word_and_is_read_as_text_is_told() {
         assert!(error.is_none_or(|error| error.message.contains(wanted[0])), "{prompt}");
     }
 }
+
+#[test]
+fn berts_chunks_are_latent_diffusions() {
+    let golden: serde_json::Value =
+        serde_json::from_str(include_str!("../../../../tests/golden/bert_tokens.json")).unwrap();
+    let t = Tokenizer::bert().unwrap();
+    for row in golden["full"].as_array().unwrap() {
+        let prompt = row["text"].as_str().unwrap();
+        // Latent diffusion cuts what does not fit into one row; here it goes on in the next.
+        let got = tokenize_prompt(&t, prompt, &[], &mut files()).unwrap();
+        let want: Vec<u32> = serde_json::from_value(row["ids"].clone()).unwrap();
+        let want: Vec<PromptToken> = want.into_iter().map(PromptToken::Id).collect();
+        assert_eq!(got.chunks[0].ids, want, "{prompt:?}");
+    }
+    // Learned words: where BERT would cut at the brackets anyway, in another script, and in another case.
+    let words = [Word::new("<zorvo>", 2), Word::new("*", 1), Word::new("ネコ", 1)];
+    let got = tokenize_prompt(&t, "A photo,<zorvo>! * ネコ <Zorvo>", &words, &mut files()).unwrap();
+    let vector = |embedding, row| PromptToken::Vector { embedding, row };
+    let id = PromptToken::Id;
+    let want = [
+        id(101),
+        id(1037),
+        id(6302),
+        id(1010),
+        vector(0, 0),
+        vector(0, 1),
+        id(999),
+        vector(1, 0),
+        vector(2, 0),
+        id(1026),
+        id(1062),
+        id(2953),
+        id(6767),
+        id(1028),
+        id(102),
+        id(0),
+    ];
+    assert_eq!(got.chunks[0].ids[..16], want);
+    assert_eq!(got.chunks[0].end_position(t.eos()), Some(14));
+}

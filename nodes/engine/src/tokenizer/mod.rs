@@ -1,44 +1,74 @@
-//! CLIP's byte-pair tokenizer: its own, or as the `tokenizer/` folder of a diffusers pipeline describes it.
+//! Text to ids: CLIP's byte pairs, or the word pieces of BERT that CompVis' text2img-large reads. Each comes with the program, or as the
+//! `tokenizer/` folder of a diffusers pipeline describes it.
 //!
-//! The object that is built equals Hugging Face's `CLIPTokenizer` (transformers 4 and 5): NFC, white space runs to one space, lower case;
-//! then the CLIP pattern and byte-level BPE with `</w>` at the end of words. Learned words are **not** added to it: the
-//! [`prompt`](crate::prompt) finds them in the text and splices their vectors in, so no ordinary word changes its tokens.
+//! What is built equals Hugging Face's (transformers 4 and 5). `CLIPTokenizer`: NFC, white space runs to one space, lower case; then the CLIP
+//! pattern and byte-level BPE with `</w>` at the end of words. `BertTokenizerFast`: control characters out, spaces around Chinese
+//! characters, accents off, lower case; then words and single punctuation marks, and the longest pieces from the left, `##` before all but the
+//! first. Learned words are **not** added to either: the [`prompt`](crate::prompt) finds them in the text and splices their vectors in, so no
+//! ordinary word changes its tokens.
 
-mod build;
+mod bert;
+mod clip;
+mod files;
 
 use std::path::Path;
 
 use crate::{Error, Result};
 
-/// A CLIP tokenizer: text to ids of the token table.
+/// The tokenizer of a text encoder: text to ids of its token table.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     bos: u32,
     eos: u32,
     pad: u32,
+    unknown: Option<u32>,
     max_length: usize,
     vocab_size: usize,
 }
 
 impl Tokenizer {
     /// CLIP's own, which comes with the program: for checkpoints in one file, which have none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible) if the library refused the vocabulary.
     pub fn clip() -> Result<Self> {
-        build::clip()
+        clip::clip()
     }
 
-    /// Read `vocab.json` and `merges.txt` of a folder, and from `tokenizer_config.json` and `special_tokens_map.json`, where they exist, the
-    /// padding token and the length.
+    /// BERT's uncased one, which comes with the program, in texts of 77: what latent diffusion's text2img-large was trained with (CompVis,
+    /// `ldm/modules/encoders/modules.py`: `BertTokenizerFast` of `bert-base-uncased`).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible) if the library refused the vocabulary.
+    pub fn bert() -> Result<Self> {
+        bert::bert()
+    }
+
+    /// Read the tokenizer of a folder: CLIP's from `vocab.json` and `merges.txt`, or, where there is no `vocab.json`, BERT's from `vocab.txt`.
+    /// `tokenizer_config.json` and `special_tokens_map.json`, where they exist, give the padding token and the length, for BERT also the
+    /// other special tokens and what happens to case, accents and Chinese characters.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for a missing file, [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible)
-    /// for one that is no CLIP vocabulary; the message names the file and, for merges, the line.
+    /// for one that is no such vocabulary; the message names the file and, for merges, the line.
     pub fn from_dir(dir: &Path) -> Result<Self> {
-        build::from_dir(dir)
+        match (dir.join("vocab.json").exists(), dir.join("vocab.txt").exists()) {
+            (false, true) => bert::from_dir(dir),
+            (false, false) => Err(Error::not_found(format!(
+                "{}: neither vocab.json (CLIP) nor vocab.txt (BERT) is there",
+                dir.display()
+            ))
+            .help("give the folder in which a diffusers pipeline keeps its tokenizer")),
+            _ => clip::from_dir(dir),
+        }
     }
 
-    /// The ids of `text`, without begin, end and padding. Empty text gives no ids. `<|startoftext|>` and `<|endoftext|>` in the
-    /// text become the special ids, as in Hugging Face's.
+    /// The ids of `text`, without begin, end and padding. Empty text gives no ids. Special tokens in the text (`<|endoftext|>`,
+    /// for BERT `[SEP]`) become their ids, as in Hugging Face's.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when the library refuses the text.
     pub fn encode_words(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self
             .inner
@@ -57,9 +87,14 @@ impl Tokenizer {
         self.eos
     }
 
-    /// The id that fills a chunk: the end token for SD1 and CLIP-L, 0 (`!`) for SD2 and CLIP-G.
+    /// The id that fills a chunk: the end token for SD1 and CLIP-L, 0 (`!`) for SD2 and CLIP-G, 0 (`[PAD]`) for BERT.
     pub fn pad(&self) -> u32 {
         self.pad
+    }
+
+    /// The id of every word that the vocabulary cannot spell: BERT's `[UNK]`. CLIP spells everything, byte by byte.
+    pub fn unknown(&self) -> Option<u32> {
+        self.unknown
     }
 
     /// Ids per chunk, begin and end included: 77.
@@ -73,6 +108,9 @@ impl Tokenizer {
     }
 
     /// Refuse a tokenizer whose ids or length the text encoder's tables (`rows` tokens, `positions` places) do not have.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible) with the four numbers.
     pub fn check_fits(&self, rows: usize, positions: usize) -> Result<()> {
         if self.vocab_size <= rows && self.max_length <= positions {
             return Ok(());
@@ -84,23 +122,30 @@ impl Tokenizer {
         .help("tokenizer and text encoder belong to different models, or tokens were added without their vectors"))
     }
 
-    /// The id of a word that is one token (`cat` is `cat</w>` in the vocabulary), or `None` when it is several or none.
+    /// The id of a word that is one token (`cat` is `cat</w>` in CLIP's vocabulary), or `None` when it is several or none. Special tokens
+    /// are no words.
     pub fn token_id(&self, word: &str) -> Option<u32> {
         match self.encode_words(word).ok()?.as_slice() {
-            [id] if *id != self.bos && *id != self.eos => Some(*id),
+            [id] if !self.is_special(*id) => Some(*id),
             _ => None,
         }
     }
 
-    /// The token of an id as the vocabulary spells it (`cat</w>`, `ph`).
+    fn is_special(&self, id: u32) -> bool {
+        let token = self.inner.id_to_token(id);
+        token.is_some_and(|token| self.inner.get_added_vocabulary().is_special_token(&token))
+    }
+
+    /// The token of an id as the vocabulary spells it (`cat</w>` and `ph`, or BERT's `cat` and `##ph`).
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
 
-    /// Text of ids, for messages: lower case, specials left out, unknown ids skipped.
+    /// Text of ids, for messages: lower case, specials left out, ids that do not exist skipped.
     pub fn decode(&self, ids: &[u32]) -> String {
         let known: Vec<u32> =
             ids.iter().copied().filter(|id| self.inner.id_to_token(*id).is_some()).collect();
+        // CLIP's byte decoder leaves its ends of words; in BERT's text no `</w>` can arise, for punctuation stands apart.
         self.inner.decode(&known, true).unwrap_or_default().replace("</w>", " ").trim().to_owned()
     }
 

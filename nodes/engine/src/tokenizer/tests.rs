@@ -6,19 +6,24 @@ pub(crate) fn golden_dir() -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/tokenizer")
 }
 
+/// What transformers made of texts, row by row, must be what `tokenizer` makes of them.
+fn assert_ids(tokenizer: &Tokenizer, rows: &serde_json::Value) {
+    for row in rows.as_array().unwrap() {
+        let text = row["text"].as_str().unwrap();
+        assert_eq!(tokenizer.encode_words(text).unwrap(), ids_of(row), "{text:?}");
+    }
+}
+
+fn ids_of(row: &serde_json::Value) -> Vec<u32> {
+    serde_json::from_value(row["ids"].clone()).unwrap()
+}
+
 #[test]
 fn ids_are_transformers() {
     let golden: serde_json::Value =
         serde_json::from_str(include_str!("../../../../tests/golden/prompt.json")).unwrap();
-    let tokenizer = Tokenizer::from_dir(&golden_dir()).unwrap();
-    let rows = golden["ids"].as_array().unwrap();
-    assert!(rows.len() >= 30);
-    for row in rows {
-        let text = row["text"].as_str().unwrap();
-        let want: Vec<u32> =
-            row["ids"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect();
-        assert_eq!(tokenizer.encode_words(text).unwrap(), want, "{text:?}");
-    }
+    assert!(golden["ids"].as_array().unwrap().len() >= 30);
+    assert_ids(&Tokenizer::from_dir(&golden_dir()).unwrap(), &golden["ids"]);
 }
 
 #[test]
@@ -27,12 +32,42 @@ fn clips_own_ids_are_transformers() {
         serde_json::from_str(include_str!("../../../../tests/golden/clip_tokens.json")).unwrap();
     let tokenizer = Tokenizer::clip().unwrap();
     assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.pad()), (49406, 49407, 49407));
-    for row in golden["rows"].as_array().unwrap() {
-        let text = row["text"].as_str().unwrap();
-        let want: Vec<u32> =
-            row["ids"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect();
-        assert_eq!(tokenizer.encode_words(text).unwrap(), want, "{text:?}");
+    assert_eq!(tokenizer.unknown(), None);
+    assert_ids(&tokenizer, &golden["rows"]);
+}
+
+fn bert_golden() -> serde_json::Value {
+    serde_json::from_str(include_str!("../../../../tests/golden/bert_tokens.json")).unwrap()
+}
+
+#[test]
+fn berts_own_ids_are_transformers() {
+    let golden = bert_golden();
+    let t = Tokenizer::bert().unwrap();
+    assert_eq!((t.bos(), t.eos(), t.pad(), t.unknown()), (101, 102, 0, Some(100)));
+    assert_eq!((t.max_length(), t.vocab_size()), (77, 30522));
+    t.check_fits(30522, 77).unwrap();
+    assert!(golden["rows"].as_array().unwrap().len() > 100);
+    assert_ids(&t, &golden["rows"]);
+    for row in golden["decoded"].as_array().unwrap() {
+        assert_eq!(t.decode(&ids_of(row)), row["text"]);
     }
+}
+
+#[test]
+fn berts_words() {
+    let t = Tokenizer::bert().unwrap();
+    let cat = t.token_id(" Cat ").unwrap();
+    assert_eq!((cat, t.token(cat).unwrap().as_str()), (4937, "cat"));
+    assert_eq!(t.token_id("*"), Some(1008));
+    // Several pieces, nothing, what cannot be spelt, special tokens.
+    for word in ["unaffable", "", "\u{200b}", "🙂", "[UNK]", "[MASK]", "[PAD]", "[SEP]"] {
+        assert_eq!(t.token_id(word), None, "{word:?}");
+    }
+    let ids = t.encode_words("unaffable").unwrap();
+    let pieces: Vec<String> = ids.iter().filter_map(|id| t.token(*id)).collect();
+    assert_eq!(pieces, ["una", "##ffa", "##ble"]);
+    assert_eq!(t.decode(&[t.bos(), cat, 999_999, t.eos(), t.pad()]), "cat");
 }
 
 #[test]
@@ -120,11 +155,58 @@ fn special_tokens_in_text_follow_the_configuration() {
     }
 }
 
+const BERT: &str = include_str!("data/bert_vocab.txt");
+
+#[test]
+fn berts_folders_are_recognised() {
+    let vocab = ("vocab.txt", BERT);
+    // As transformers 4 writes it beside the model: the limit is BERT's own, and the text encoder has 77 places.
+    let config = (
+        "tokenizer_config.json",
+        r#"{"do_lower_case":true,"model_max_length":512,"strip_accents":null,"tokenizer_class":"BertTokenizer"}"#,
+    );
+    let golden = bert_golden();
+    for files in [&[vocab][..], &[vocab, config], &[("vocab.txt", &BERT.replace('\n', "\r\n"))]] {
+        let t = Tokenizer::from_dir(folder(files).path()).unwrap();
+        assert_eq!((t.bos(), t.eos(), t.pad(), t.max_length(), t.vocab_size()), (101, 102, 0, 77, 30522));
+        assert_ids(&t, &golden["rows"]);
+    }
+    let cased = r#"{"do_lower_case":false,"tokenize_chinese_chars":false,"model_max_length":32}"#;
+    let t = Tokenizer::from_dir(folder(&[vocab, ("tokenizer_config.json", cased)]).path()).unwrap();
+    assert_eq!(t.max_length(), 32);
+    assert_ids(&t, &golden["cased"]);
+}
+
+#[test]
+fn berts_special_tokens_come_from_the_files() {
+    let vocab = ("vocab.txt", "<pad>\n<s>\n</s>\n?\n[MASK]\n\na\n##b\n");
+    let map = (
+        "special_tokens_map.json",
+        r#"{"cls_token":"<s>","sep_token":{"content":"</s>","normalized":true},"pad_token":"<pad>"}"#,
+    );
+    let config = ("tokenizer_config.json", r#"{"unk_token":"?","cls_token":"a"}"#);
+    let t = Tokenizer::from_dir(folder(&[vocab, map, config]).path()).unwrap();
+    // The empty line has an id, and no token.
+    assert_eq!((t.bos(), t.eos(), t.pad(), t.unknown(), t.vocab_size()), (1, 2, 0, Some(3), 8));
+    assert_eq!(t.encode_words("AB é<s>b</S>ab").unwrap(), [6, 7, 3, 1, 3, 2, 6, 7]);
+}
+
 #[test]
 fn broken_folders_say_what_is_wrong() {
     let merges = ("merges.txt", "a b</w>\n");
-    let rows: [(Files<'_>, ErrorKind, &str); 7] = [
-        (&[], ErrorKind::NotFound, "vocab.json"),
+    let rows: [(Files<'_>, ErrorKind, &str); 10] = [
+        (&[], ErrorKind::NotFound, "neither vocab.json (CLIP) nor vocab.txt (BERT)"),
+        (&[("vocab.txt", "[CLS]\n[PAD]\n")], ErrorKind::Incompatible, "vocab.txt: no token [SEP]"),
+        (
+            &[("vocab.txt", BERT), ("tokenizer_config.json", r#"{"pad_token":"<pad>"}"#)],
+            ErrorKind::Incompatible,
+            "vocab.txt: no token <pad>",
+        ),
+        (
+            &[("vocab.txt", BERT), ("tokenizer_config.json", "{")],
+            ErrorKind::Incompatible,
+            "tokenizer_config.json",
+        ),
         (&[("vocab.json", VOCAB)], ErrorKind::NotFound, "merges.txt"),
         (&[("vocab.json", "[1]"), merges], ErrorKind::Incompatible, "vocab.json: not a table"),
         (&[("vocab.json", r#"{"a":1}"#), merges], ErrorKind::Incompatible, "<|startoftext|>"),

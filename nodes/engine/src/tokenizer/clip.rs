@@ -1,4 +1,4 @@
-//! From files to a tokenizer; every setting is Hugging Face's (`transformers/models/clip/tokenization_clip.py`).
+//! CLIP's byte pairs; every setting is Hugging Face's (`transformers/models/clip/tokenization_clip.py`).
 
 use std::path::Path;
 
@@ -12,6 +12,7 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 use super::Tokenizer;
+use super::files::{is_normalized, optional_json, read, token_name};
 use crate::{Error, Result};
 
 const BOS: &str = "<|startoftext|>";
@@ -19,8 +20,6 @@ const EOS: &str = "<|endoftext|>";
 /// CLIP's words: contractions, letters, single digits, everything else that is no space.
 const PATTERN: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
-/// CLIP's vocabulary file has 1 MB; one of a thousand times that is no vocabulary.
-const LARGEST_FILE: u64 = 64 << 20;
 
 /// CLIP's own merges, in order of rank (Radford et al. 2021; see NOTICE).
 const CLIP_MERGES: &str = include_str!("data/clip_merges.txt");
@@ -126,21 +125,7 @@ fn build(parts: Parts, origin: &str) -> Result<Tokenizer> {
     inner
         .add_special_tokens([special(BOS, normalized[0]), special(EOS, normalized[1])])
         .map_err(|e| lib(&e))?;
-    Ok(Tokenizer { inner, bos, eos, pad, max_length, vocab_size })
-}
-
-fn read(path: &Path) -> Result<String> {
-    let size = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?.len();
-    if size > LARGEST_FILE {
-        return Err(Error::incompatible(format!(
-            "{}: {size} bytes are too many for a tokenizer",
-            path.display()
-        )));
-    }
-    std::fs::read_to_string(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::InvalidData => Error::incompatible(format!("{}: not UTF-8 text", path.display())),
-        _ => Error::io(path, &e),
-    })
+    Ok(Tokenizer { inner, bos, eos, pad, unknown: None, max_length, vocab_size })
 }
 
 fn read_vocab(path: &Path) -> Result<Vocab> {
@@ -167,26 +152,4 @@ fn read_merges(path: &Path) -> Result<Merges> {
         }
     }
     Ok(merges)
-}
-
-fn optional_json(path: &Path) -> Result<Value> {
-    if !path.exists() {
-        return Ok(Value::Null);
-    }
-    serde_json::from_str(&read(path)?).map_err(|e| Error::incompatible(format!("{}: {e}", path.display())))
-}
-
-/// A token is written as a string or as an object with `content`.
-fn token_name(value: &Value, key: &str) -> Option<String> {
-    let token = value.get(key)?;
-    Some(token.as_str().or_else(|| token.get("content")?.as_str())?.to_owned())
-}
-
-/// Whether a special token is looked for after lower-casing (`<|ENDOFTEXT|>` is then one, too): as the files say, else not, as in transformers 5.
-fn is_normalized(config: &Value, map: &Value, token: &str, key: &str) -> bool {
-    let listed = config.get("added_tokens_decoder").and_then(Value::as_object).and_then(|added| {
-        added.values().find(|t| t.get("content").and_then(Value::as_str) == Some(token))?.get("normalized")
-    });
-    let named = |value: &'_ Value| value.get(key).and_then(|t| t.get("normalized")).and_then(Value::as_bool);
-    listed.and_then(Value::as_bool).or_else(|| named(map)).or_else(|| named(config)).unwrap_or(false)
 }
