@@ -6,7 +6,8 @@ use candle_core::{DType, Device, Tensor};
 use vocable_engine::ErrorKind as EngineKind;
 use vocable_engine::concept::{Concept, ConceptItem};
 use vocable_engine::embedding::Embedding;
-use vocable_engine::sampling::Guidance;
+use vocable_engine::models::TimeIds;
+use vocable_engine::sampling::{Guidance, Prompt};
 use vocable_host_sdk::abi::{DType as HostDType, ErrorKind, Inputs, NodeError, TensorBuf, Value};
 
 /// The engine's error as the host's: kind, message and help stay what they are.
@@ -154,24 +155,27 @@ pub(crate) fn empty_latent(batch: usize, height: usize, width: usize) -> Result<
 }
 
 /// The CONDITIONING of one prompt: hidden states `[1, T, D]` and, if there is one, the pooled state `[1, D]`.
-pub(crate) fn conditioning(hidden: &Tensor, pooled: Option<&Tensor>) -> Result<Value, NodeError> {
+pub(crate) fn conditioning(prompt: &Prompt) -> Result<Value, NodeError> {
     let mut options = BTreeMap::new();
-    if let Some(pooled) = pooled {
-        options.insert("pooled_output".to_string(), Value::Tensor(tensor_into(pooled)?));
+    if let Some(pooled) = &prompt.pooled {
+        options.insert(POOLED.to_string(), Value::Tensor(tensor_into(pooled)?));
     }
-    let entry = Value::List(vec![tensor_into(hidden)?.into(), Value::Map(options)]);
+    let entry = Value::List(vec![tensor_into(&prompt.hidden)?.into(), Value::Map(options)]);
     Ok(Value::List(vec![entry]))
 }
 
+const POOLED: &str = "pooled_output";
+
 /// What an entry of a CONDITIONING may say beside the prompt without changing what this plugin does with it.
-const HARMLESS: [&str; 4] = ["pooled_output", "width", "height", "attention_mask"];
+const KNOWN: [&str; 8] =
+    [POOLED, "attention_mask", "width", "height", "crop_w", "crop_h", "target_width", "target_height"];
 
 /// Both CONDITIONINGs of a sampler. An entry that asks for something that is not done here, such as an area, is refused by name.
 pub(crate) fn guidance(inputs: &Inputs, positive: &str, negative: &str) -> Result<Guidance, NodeError> {
     Ok(Guidance { positive: prompts(inputs, positive)?, negative: prompts(inputs, negative)? })
 }
 
-fn prompts(inputs: &Inputs, name: &str) -> Result<Vec<Tensor>, NodeError> {
+fn prompts(inputs: &Inputs, name: &str) -> Result<Vec<Prompt>, NodeError> {
     let wrong = || {
         NodeError::invalid_input(format!(
             "input `{name}`: a CONDITIONING is a list of pairs of a tensor [batch, tokens, width] and a map"
@@ -194,7 +198,7 @@ fn prompts(inputs: &Inputs, name: &str) -> Result<Vec<Tensor>, NodeError> {
                 "strength" => value.as_float() == Some(1.0),
                 "start_percent" => value.as_float() == Some(0.0),
                 "end_percent" => value.as_float() == Some(1.0),
-                key => HARMLESS.contains(&key),
+                key => KNOWN.contains(&key),
             };
             if !neutral && !value.is_none() {
                 return Err(NodeError::invalid_input(format!(
@@ -204,9 +208,25 @@ fn prompts(inputs: &Inputs, name: &str) -> Result<Vec<Tensor>, NodeError> {
                 .help("Take the node that sets it out of the graph."));
             }
         }
-        tensor_from(hidden)
+        let pooled = options.get(POOLED).and_then(Value::as_tensor).map(tensor_from).transpose()?;
+        Ok(Prompt { hidden: tensor_from(hidden)?, pooled, time_ids: time_ids(options) })
     };
     entries.iter().map(prompt).collect()
+}
+
+/// The sizes that ComfyUI's CLIPTextEncodeSDXL sets, if they are there.
+fn time_ids(options: &BTreeMap<String, Value>) -> Option<TimeIds> {
+    let size = |name: &str| options.get(name).and_then(Value::as_float);
+    let (height, width) = (size("height")?, size("width")?);
+    let or = |name: &str, other: f64| size(name).unwrap_or(other);
+    Some([
+        height,
+        width,
+        or("crop_h", 0.0),
+        or("crop_w", 0.0),
+        or("target_height", height),
+        or("target_width", width),
+    ])
 }
 
 /// The learned words of the TI_EMBEDDING `name`; none if it is not linked.
@@ -369,11 +389,18 @@ mod tests {
     #[test]
     fn conditioning_options_that_are_not_done_are_refused_by_name() {
         let hidden = tensor_from(&ramp(&[1, 77, 8])).unwrap();
-        let plain =
-            conditioning(&hidden, Some(&hidden.narrow(1, 0, 1).unwrap().squeeze(1).unwrap())).unwrap();
+        let pooled = Some(hidden.narrow(1, 0, 1).unwrap().squeeze(1).unwrap());
+        let plain = conditioning(&Prompt { hidden, pooled, time_ids: None }).unwrap();
         let inputs = Inputs::new().with("positive", plain.clone()).with("negative", plain.clone());
         let read = guidance(&inputs, "positive", "negative").unwrap();
-        assert_eq!((read.positive.len(), read.negative[0].dims()), (1, &[1, 77, 8][..]));
+        assert_eq!((read.positive.len(), read.negative[0].hidden.dims()), (1, &[1, 77, 8][..]));
+        assert_eq!(read.positive[0].pooled.as_ref().unwrap().dims(), [1, 8]);
+        assert_eq!(read.positive[0].time_ids, None);
+        let sizes = [("height", Value::Int(64)), ("width", Value::Int(96)), ("crop_w", Value::Int(8))];
+        assert_eq!(
+            time_ids(&sizes.map(|(name, size)| (name.to_string(), size)).into()),
+            Some([64.0, 96.0, 0.0, 8.0, 64.0, 96.0])
+        );
 
         let Value::List(mut entries) = plain else { panic!("not a list") };
         if let Value::List(entry) = &mut entries[0] {

@@ -1,54 +1,59 @@
-//! Prompts to encoder states, with learned words in them. Knows folders of embeddings, but no host.
+//! Prompts to encoder states, with learned words in them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
 use candle_core::{DType, Device, Tensor};
-use vocable_engine::embedding::{Embedding, encoder_for_width, file_stem_for, find_embedding};
+use vocable_engine::embedding::{Embedding, file_stem_for, find_embedding};
+use vocable_engine::models::TextEncoders;
 use vocable_engine::ops::{Tape, Traced};
 use vocable_engine::prompt::{
     FoundEmbedding, PromptToken, TokenizedPrompt, Word, apply_weights, tokenize_prompt,
 };
+use vocable_engine::sampling::Prompt;
 use vocable_engine::{CancelToken, Error, Result};
+use vocable_host_sdk::abi::{Folders, HostContext, Inputs, NodeError, folder};
 
 use crate::handles::Clip;
-
-/// An encoded prompt.
-pub(crate) struct Encoded {
-    /// `[1, 77·chunks, d]`
-    pub(crate) hidden: Tensor,
-    /// `[1, d]`: of the first chunk.
-    pub(crate) pooled: Option<Tensor>,
-}
 
 /// Where the words of a prompt are looked up: embeddings that are linked, by their word, and files, as `embedding:name`.
 pub(crate) struct Library {
     linked: Vec<Embedding>,
     folders: Vec<PathBuf>,
-    encoder: &'static str,
-    width: usize,
+    text: TextEncoders,
     /// Files that were asked for.
     files: BTreeMap<String, Embedding>,
-    /// Files that exist and cannot be used.
+    /// Files that exist and cannot be used, and why.
+    refused: BTreeSet<String>,
     unusable: Vec<Error>,
 }
 
 /// A prompt in tokens, and the matrix of each embedding in it.
 pub(crate) struct Spelled {
+    /// In the tokens of the first text encoder.
     pub(crate) prompt: TokenizedPrompt,
+    /// In those of the others, which find the same embeddings.
+    others: Vec<TokenizedPrompt>,
+    /// `[n, D]` each.
     matrices: Vec<Tensor>,
 }
 
 impl Library {
-    /// For the text encoder of `clip`. A linked embedding of another width is refused.
+    /// For the text encoders of `clip`. A linked embedding that was learned for others is refused.
     pub(crate) fn new(clip: &Clip, linked: Vec<Embedding>, folders: Vec<PathBuf>) -> Result<Self> {
-        let width = clip.encoder.config().hidden_size;
-        let encoder = encoder_for_width(width);
         for embedding in &linked {
-            embedding.for_encoder(encoder, width)?;
+            clip.fits(embedding)?;
         }
-        Ok(Self { linked, folders, encoder, width, files: BTreeMap::new(), unusable: Vec::new() })
+        let text = clip.text.clone();
+        Ok(Self {
+            linked,
+            folders,
+            text,
+            files: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            unusable: Vec::new(),
+        })
     }
 
     /// The linked embeddings.
@@ -57,19 +62,24 @@ impl Library {
     }
 
     /// Cuts `text` into tokens. Files that are missing are in [`TokenizedPrompt::missing`], as are those that [`unusable`](Self::unusable) tells of.
-    pub(crate) fn spell(&mut self, clip: &Clip, text: &str) -> Result<Spelled> {
+    pub(crate) fn spell(&mut self, text: &str) -> Result<Spelled> {
         let words: Vec<Word> = self.linked.iter().map(|word| Word::new(&word.name, word.count())).collect();
-        let prompt = tokenize_prompt(&clip.tokenizer, text, &words, &mut |name: &str| self.look_up(name))?;
+        let tokenizers: Vec<_> = self.text.towers().iter().map(|tower| tower.tokenizer.clone()).collect();
+        let prompts = tokenizers
+            .iter()
+            .map(|tokenizer| tokenize_prompt(tokenizer, text, &words, &mut |name: &str| self.look_up(name)));
+        let mut others = prompts.collect::<Result<Vec<_>>>()?;
+        let prompt = others.remove(0);
         let matrices = prompt.found.iter().map(|found| {
             let embedding = match found.word {
                 Some(index) => self.linked.get(index),
                 None => self.files.get(&found.name),
             };
             let lost = || Error::not_found(format!("embedding {} is gone", found.name));
-            embedding.ok_or_else(lost)?.for_encoder(self.encoder, self.width).cloned()
+            self.text.join(embedding.ok_or_else(lost)?)
         });
         let matrices = matrices.collect::<Result<_>>()?;
-        Ok(Spelled { prompt, matrices })
+        Ok(Spelled { prompt, others, matrices })
     }
 
     /// Files that exist and cannot be used, with the reason.
@@ -105,13 +115,16 @@ impl Library {
         if let Some(known) = self.files.get(name) {
             return Some(known.count());
         }
+        if self.refused.contains(name) {
+            return None;
+        }
         let linked = self.linked.iter().find(|word| word.name == name || file_stem_for(&word.name) == name);
         let embedding = match linked {
             Some(word) => Ok(word.clone()),
             None => Embedding::load(&find_embedding(&self.folders, name)?),
         };
         let fitting = embedding.and_then(|embedding| {
-            embedding.for_encoder(self.encoder, self.width)?;
+            self.text.join(&embedding)?;
             Ok(embedding)
         });
         match fitting {
@@ -121,6 +134,7 @@ impl Library {
                 Some(count)
             }
             Err(error) => {
+                self.refused.insert(name.to_string());
                 self.unusable.push(error);
                 None
             }
@@ -128,11 +142,8 @@ impl Library {
     }
 }
 
-/// Encodes a prompt: chunk by chunk, weighted against the empty prompt, as ComfyUI does.
-pub(crate) fn encode(clip: &Clip, spelled: &Spelled, cancel: &CancelToken) -> Result<Encoded> {
-    let (encoder, tokenizer) = (&clip.encoder, &clip.tokenizer);
-    let config = encoder.config();
-    let first_vector = config.vocab_size as u32;
+/// Encodes a prompt: chunk by chunk, weighted against the empty prompt, as ComfyUI does. The pooled state is that of the first chunk.
+pub(crate) fn encode(clip: &Clip, spelled: &Spelled, cancel: &CancelToken) -> Result<Prompt> {
     let mut offsets = Vec::new();
     let mut rows = 0;
     for matrix in &spelled.matrices {
@@ -140,37 +151,61 @@ pub(crate) fn encode(clip: &Clip, spelled: &Spelled, cancel: &CancelToken) -> Re
         rows += matrix.dim(0)?;
     }
     let vectors = match spelled.matrices.as_slice() {
-        [] => Tensor::zeros((1, config.hidden_size), DType::F32, &Device::Cpu)?,
+        [] => Tensor::zeros((1, clip.text.width()), DType::F32, &Device::Cpu)?,
         matrices => Tensor::cat(matrices, 0)?,
     };
-    let vectors = Traced::constant(vectors.to_device(encoder.device())?);
+    let vectors = Traced::constant(vectors.to_device(clip.text.device())?);
 
-    let id = |token: &PromptToken| match *token {
-        PromptToken::Id(id) => id,
-        PromptToken::Vector { embedding, row } => first_vector + offsets[embedding] + row as u32,
-    };
-    let chunks = &spelled.prompt.chunks;
-    let mut ids: Vec<u32> = chunks.iter().flat_map(|chunk| chunk.ids.iter().map(id)).collect();
-    let weighted = chunks.iter().any(|chunk| chunk.weights.iter().any(|weight| *weight != 1.0));
-    if weighted {
-        let empty = tokenize_prompt(tokenizer, "", &[], &mut |_: &str| None)?;
-        ids.extend(empty.chunks.iter().flat_map(|chunk| chunk.ids.iter().map(id)));
+    let weights = spelled.prompt.weights();
+    let weighted = weights.iter().flatten().any(|weight| *weight != 1.0);
+    let mut ids = Vec::new();
+    for (tower, prompt) in clip.text.towers().iter().zip([&spelled.prompt].into_iter().chain(&spelled.others))
+    {
+        let id = |token: &PromptToken| match *token {
+            PromptToken::Id(id) => id,
+            PromptToken::Vector { embedding, row } => tower.first_vector() + offsets[embedding] + row as u32,
+        };
+        let mut own: Vec<u32> = prompt.chunks.iter().flat_map(|chunk| chunk.ids.iter().map(id)).collect();
+        if weighted {
+            let empty = tokenize_prompt(&tower.tokenizer, "", &[], &mut |_: &str| None)?;
+            own.extend(empty.chunks.iter().flat_map(|chunk| chunk.ids.iter().map(id)));
+        }
+        ids.push(own);
     }
-    let batch = chunks.len() + usize::from(weighted);
+    let chunks = spelled.prompt.chunks.len();
     let tape = Tape::new(cancel.clone());
-    let encoded = encoder.forward(&tape, &ids, batch, &vectors, clip.skip, Some(tokenizer.eos()))?;
+    let encoded = clip.text.forward(&tape, &ids, chunks + usize::from(weighted), &vectors, true)?;
     let states = encoded.hidden.into_value().to_dtype(DType::F32)?;
-    let mut hidden = states.narrow(0, 0, chunks.len())?;
+    let mut hidden = states.narrow(0, 0, chunks)?;
     if weighted {
-        hidden = apply_weights(&hidden, &states.narrow(0, chunks.len(), 1)?, &spelled.prompt.weights())?;
+        hidden = apply_weights(&hidden, &states.narrow(0, chunks, 1)?, &weights)?;
     }
     let (chunks, tokens, width) = hidden.dims3()?;
-    let pooled = encoded.pooled.map(|pooled| pooled.narrow(0, 0, 1)).transpose()?;
-    Ok(Encoded { hidden: hidden.contiguous()?.reshape((1, chunks * tokens, width))?, pooled })
+    let pooled = encoded.pooled.map(|pooled| pooled.value().narrow(0, 0, 1)).transpose()?;
+    let hidden = hidden.contiguous()?.reshape((1, chunks * tokens, width))?;
+    Ok(Prompt { hidden, pooled, time_ids: None })
+}
+
+/// Changes when an embedding file does that the prompt may mean: one that the text names or, where the text comes by link and is not
+/// known yet, any.
+pub(crate) fn prompt_stamp(inputs: &Inputs, host: &HostContext<'_>) -> Result<String, NodeError> {
+    let folders = host.folders(folder::EMBEDDINGS);
+    if !inputs.is_linked("text") {
+        return Ok(files_stamp(&folders, inputs.optional_string("text")?.unwrap_or_default()));
+    }
+    let mut stamp = String::new();
+    for path in folders {
+        let folder_of_it = Folders::new().with(folder::EMBEDDINGS, path);
+        for name in folder_of_it.files(folder::EMBEDDINGS, &[]) {
+            let file = folder_of_it.find(folder::EMBEDDINGS, &name);
+            stamp.push_str(&format!("{name}={};", file.as_deref().map(file_stamp).unwrap_or_default()));
+        }
+    }
+    Ok(stamp)
 }
 
 /// Size and time of each file that `text` may mean by `embedding:name`. Changes when such a file does; names too many do no harm.
-pub(crate) fn files_stamp(folders: &[PathBuf], text: &str) -> String {
+fn files_stamp(folders: &[PathBuf], text: &str) -> String {
     let mut stamp = String::new();
     for (at, keyword) in text.match_indices("embedding:") {
         let rest = &text[at + keyword.len()..];

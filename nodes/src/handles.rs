@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use vocable_engine::concept::Concept;
-use vocable_engine::embedding::{Embedding, encoder_for_width};
-use vocable_engine::models::{AutoencoderKL, ClipTextModel};
+use vocable_engine::embedding::Embedding;
+use vocable_engine::models::{AutoencoderKL, TextEncoders};
 use vocable_engine::sampling::Denoiser;
-use vocable_engine::tokenizer::Tokenizer;
 use vocable_host_sdk::abi::{Handle, Inputs, NodeError, Value};
 
 /// A denoiser and what it was trained with.
@@ -19,22 +18,18 @@ pub(crate) struct Model {
     pub(crate) fingerprint: String,
 }
 
-/// A text encoder, its tokenizer, and the layer to stop at.
+/// The text encoders of a model, each with its tokenizer and the layer to stop at.
 #[derive(Clone)]
 pub(crate) struct Clip {
-    pub(crate) encoder: Arc<ClipTextModel>,
-    pub(crate) tokenizer: Arc<Tokenizer>,
-    /// How many of the last layers are left out.
-    pub(crate) skip: usize,
+    pub(crate) text: TextEncoders,
     /// A short name for the weights and what they are computed with.
     pub(crate) fingerprint: String,
 }
 
 impl Clip {
-    /// Whether `word` was learned for this text encoder; the error says for which it was.
+    /// Whether `word` was learned for these text encoders; the error says for which it was.
     pub(crate) fn fits(&self, word: &Embedding) -> vocable_engine::Result<()> {
-        let width = self.encoder.config().hidden_size;
-        word.for_encoder(encoder_for_width(width), width).map(|_| ())
+        self.text.join(word).map(|_| ())
     }
 }
 

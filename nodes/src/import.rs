@@ -20,7 +20,10 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use vocable_engine::checkpoint::Weights;
 use vocable_engine::diffusion::{NoiseSchedule, ScheduleConfig};
-use vocable_engine::models::{AutoencoderKL, ClipTextModel, UNet2DConditionModel};
+use vocable_engine::embedding::encoder_for_width;
+use vocable_engine::models::{
+    AutoencoderKL, ClipTextConfig, ClipTextModel, HiddenLayer, TextEncoders, TextTower, UNet2DConditionModel,
+};
 use vocable_engine::sampling::Denoiser;
 use vocable_engine::tokenizer::Tokenizer;
 use vocable_host_sdk::abi::{NodeError, StateKind, TensorBuf, Value};
@@ -87,12 +90,22 @@ pub(crate) fn import(
         }
         StateKind::Clip => {
             let encoder = ClipTextModel::new(&read(config)?, &weights).map_err(node_error)?;
+            let ClipTextConfig {
+                hidden_size, vocab_size, max_position_embeddings, num_hidden_layers, ..
+            } = *encoder.config();
             let tokenizer = Tokenizer::from_dir(Path::new(needed("tokenizer")?)).map_err(node_error)?;
+            tokenizer.check_fits(vocab_size, max_position_embeddings).map_err(node_error)?;
             let last = settings.get("stop_at_clip_layer").and_then(Value::as_int).unwrap_or(-1);
             let last = i64::try_from(last).unwrap_or(i64::MIN);
-            let skip = skipped_layers(last, encoder.config().num_hidden_layers);
-            Ok(Clip { encoder: Arc::new(encoder), tokenizer: Arc::new(tokenizer), skip, fingerprint }
-                .into_value())
+            let skip = skipped_layers(last, num_hidden_layers);
+            let tower = TextTower {
+                encoder: Arc::new(encoder),
+                tokenizer: Arc::new(tokenizer),
+                key: encoder_for_width(hidden_size).to_string(),
+                layer: HiddenLayer { skip, norm: true },
+            };
+            let text = TextEncoders::new(vec![tower]).map_err(node_error)?;
+            Ok(Clip { text, fingerprint }.into_value())
         }
         StateKind::Vae => {
             let autoencoder = AutoencoderKL::new(&read(config)?, &weights).map_err(node_error)?;

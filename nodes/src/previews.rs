@@ -88,15 +88,14 @@ impl<'a> Previews<'a> {
         let needed = |other: &&Embedding| clip.fits(other).is_ok() || contains_word(&prompt, &other.name);
         let words = previews.others.iter().filter(needed).cloned().chain([word]).collect();
         let mut library = Library::new(clip, words, Vec::new())?;
-        let mut encoded = |text: &str| -> vocable_engine::Result<_> {
-            Ok(encode(clip, &library.spell(clip, text)?, cancel)?.hidden)
-        };
+        let mut encoded =
+            |text: &str| -> vocable_engine::Result<_> { encode(clip, &library.spell(text)?, cancel) };
         let guidance = Guidance { positive: vec![encoded(&prompt)?], negative: vec![encoded("")?] };
         // The first picture's size.
         let (height, width) = self.run.pictures.items.first().map_or((512, 512), |item| item.size());
         let side = |pixels: usize| (pixels / vae.autoencoder.factor()).max(1);
-        let latent =
-            zeros(&[previews.count, model.denoiser.unet.config().in_channels, side(height), side(width)])?;
+        let channels = vae.autoencoder.config().latent_channels;
+        let latent = zeros(&[previews.count, channels, side(height), side(width)])?;
         let request = Sampling {
             seed: settings.seed,
             steps: previews.steps,

@@ -1,6 +1,5 @@
 //! How a node runs engine work: on the host's number of threads, with the host's cancel, on a device.
 
-use std::collections::BTreeMap;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -10,7 +9,6 @@ use candle_core::{Device, Tensor};
 use rayon::ThreadPool;
 use vocable_engine::CancelToken;
 use vocable_engine::checkpoint::Precision;
-use vocable_engine::diffusion::TorchRng;
 use vocable_host_sdk::abi::{HostContext, NodeError};
 
 use crate::convert::node_error;
@@ -96,28 +94,6 @@ pub(crate) fn in_portions(
     Ok(Tensor::cat(&results, 0)?)
 }
 
-/// The first noise of pictures that were taken out of a batch: `rows[i]` is the place in that batch of picture i of `shape [B, …]`. Noise is drawn
-/// place by place up to the last one that is wanted, as ComfyUI's `prepare_noise` does for a latent's `batch_index`.
-pub(crate) fn noise_of_rows(
-    seed: u64,
-    shape: &[usize],
-    rows: &[usize],
-    cancel: &CancelToken,
-) -> vocable_engine::Result<Tensor> {
-    let mut rng = TorchRng::new(seed);
-    let count: usize = shape.iter().skip(1).product();
-    let mut drawn = BTreeMap::new();
-    for row in 0..=rows.iter().copied().max().unwrap_or(0) {
-        cancel.check()?;
-        let noise = rng.randn(count);
-        if rows.contains(&row) {
-            drawn.insert(row, noise);
-        }
-    }
-    let values: Vec<f32> = rows.iter().flat_map(|row| &drawn[row]).copied().collect();
-    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
-}
-
 /// What the input `device` may say.
 pub(crate) const DEVICES: [&str; 3] = ["auto", "cpu", "cuda"];
 
@@ -142,30 +118,17 @@ pub(crate) fn open_device(name: &str) -> Result<Device, NodeError> {
     }
 }
 
-/// What the input `precision` may say.
-pub(crate) const PRECISIONS: [&str; 3] = ["f32", "bf16", "f16"];
-
 /// The precision of that name.
 pub(crate) fn precision(name: &str) -> Result<Precision, NodeError> {
-    match name {
-        "f32" => Ok(Precision::F32),
-        "bf16" => Ok(Precision::Bf16),
-        "f16" => Ok(Precision::F16),
-        other => Err(NodeError::invalid_input(format!(
-            "precision `{other}` is not one of {}",
-            PRECISIONS.join(", ")
-        ))),
-    }
+    Precision::from_name(name).ok_or_else(|| {
+        let names = Precision::ALL.map(|(name, _)| name);
+        NodeError::invalid_input(format!("precision `{name}` is not one of {}", names.join(", ")))
+    })
 }
 
 /// A short name for a model: `weights` names what was read; precision and device decide, too, what is computed with it.
 pub(crate) fn fingerprint_of(weights: &str, precision: Precision, device: &Device) -> String {
-    let precision = match precision {
-        Precision::F32 => "f32",
-        Precision::Bf16 => "bf16",
-        Precision::F16 => "f16",
-    };
-    format!("{weights}-{precision}-{}", if device.is_cpu() { "cpu" } else { "cuda" })
+    format!("{weights}-{}-{}", precision.name(), if device.is_cpu() { "cpu" } else { "cuda" })
 }
 
 #[cfg(test)]
@@ -210,24 +173,6 @@ mod tests {
     fn unknown_names_are_refused() {
         assert!(open_device("tpu").unwrap_err().message.contains("auto, cpu, cuda"));
         assert!(precision("int8").unwrap_err().message.contains("bf16"));
-    }
-
-    #[test]
-    fn noise_of_chosen_rows_is_that_of_the_batch() {
-        let cancel = CancelToken::new();
-        let rows = |tensor: &Tensor| tensor.flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
-        let noise =
-            |shape: &[usize], chosen: &[usize]| rows(&noise_of_rows(7, shape, chosen, &cancel).unwrap());
-        // Rows of whole blocks of 16 numbers are the same drawn one by one or all at once.
-        let batch = rows(&vocable_engine::sampling::first_noise(7, &[3, 4, 2, 2]).unwrap());
-        let chosen = noise(&[3, 4, 2, 2], &[2, 0, 2]);
-        assert_eq!(chosen, [batch[2].clone(), batch[0].clone(), batch[2].clone()]);
-        // Other rows are drawn one by one.
-        let mut rng = TorchRng::new(7);
-        let drawn: Vec<Vec<f32>> = (0..4).map(|_| rng.randn(4 * 3 * 3)).collect();
-        assert_eq!(noise(&[2, 4, 3, 3], &[3, 1]), [drawn[3].clone(), drawn[1].clone()]);
-        cancel.cancel();
-        assert!(noise_of_rows(7, &[1, 4, 2, 2], &[usize::MAX], &cancel).is_err());
     }
 
     #[test]

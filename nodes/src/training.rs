@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use vocable_engine::CancelToken;
 use vocable_engine::concept::Concept;
-use vocable_engine::embedding::{Embedding, encoder_for_width, file_stem_for};
+use vocable_engine::embedding::{Embedding, file_stem_for};
 use vocable_engine::training::{
     LatentCache, RunFolder, Snapshot, StepReport, Trainer, TrainingModels, TrainingSettings,
 };
@@ -48,11 +48,12 @@ const LOG_LINES: usize = 20;
 /// learned is kept first.
 pub(crate) fn learn(run: &Run, host: &HostContext<'_>) -> Result<Learned, NodeError> {
     let runs = host.folder(folder::OUTPUT)?.join("vocable_runs");
-    let skip = format!("skip {}", run.clip.skip);
+    let layers: Vec<_> = run.clip.text.towers().iter().map(|tower| tower.layer).collect();
+    let layers = format!("{layers:?}");
     let parts = [
         run.model.fingerprint.as_str(),
         &run.clip.fingerprint,
-        &skip,
+        &layers,
         &run.vae.fingerprint,
         &run.pictures.fingerprint,
     ];
@@ -85,10 +86,8 @@ fn prepare(run: &Run, host: &HostContext<'_>, cancel: &CancelToken) -> Result<Tr
     let latents = LatentCache { scaling_factor: run.model.denoiser.scaling_factor, ..latents };
     let models = TrainingModels {
         unet: run.model.denoiser.unet.clone(),
-        text_encoder: run.clip.encoder.clone(),
-        tokenizer: run.clip.tokenizer.clone(),
+        text: run.clip.text.clone(),
         schedule: run.model.denoiser.schedule.clone(),
-        skip_layers: run.clip.skip,
     };
     let trainer = Trainer::new(models, latents, run.settings.clone()).map_err(node_error)?;
     for remark in trainer.remarks() {
@@ -118,6 +117,8 @@ impl<'a> Session<'a> {
     /// The values that the run has, and where it stands.
     fn announce(&self, trainer: &Trainer, resumed: bool) {
         let settings = &self.run.settings;
+        let norms = trainer.vocabulary_scales().iter().map(|scale| format!("{:.4}", scale.mean_norm));
+        let norms = norms.collect::<Vec<_>>().join(" and ");
         let vectors = if settings.num_vectors == 1 {
             "1 vector".to_string()
         } else {
@@ -127,7 +128,7 @@ impl<'a> Session<'a> {
             Level::Info,
             &format!(
                 "learning {} ({vectors} from `{}`): preset {}, {} steps of {} x {}, rate {:.2e} ({:?}), {:?}, norm control {:?}, \
-                 mean norm of the vocabulary {:.4}",
+                 mean norm of the vocabulary {norms}",
                 settings.placeholder,
                 settings.init_text,
                 self.run.preset,
@@ -138,7 +139,6 @@ impl<'a> Session<'a> {
                 settings.learning_rate_schedule,
                 settings.optimiser,
                 settings.norm_control,
-                trainer.vocabulary_norm(),
             ),
         );
         if resumed {
@@ -275,9 +275,8 @@ impl<'a> Session<'a> {
             ("seed".to_string(), settings.seed.to_string()),
             ("pictures".to_string(), self.run.pictures.items.len().to_string()),
         ]);
-        let encoder = encoder_for_width(self.run.clip.encoder.config().hidden_size).to_string();
-        Embedding::new(&settings.placeholder, BTreeMap::from([(encoder, vectors)]), metadata)
-            .map_err(node_error)
+        let vectors = self.run.clip.text.split(&vectors).map_err(node_error)?;
+        Embedding::new(&settings.placeholder, vectors, metadata).map_err(node_error)
     }
 
     /// Writes the run's state, and the word as a file of its own.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use vocable_engine::checkpoint::{PipelineFolder, Precision};
+use vocable_engine::checkpoint::{Checkpoint, Precision};
 use vocable_engine::{CancelToken, Error, ErrorKind};
 
 use crate::support::{root, tiny};
@@ -30,7 +30,7 @@ fn copy() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn unet_error(path: &Path) -> Error {
-    let folder = PipelineFolder::open(path).unwrap();
+    let folder = Checkpoint::open(path).unwrap();
     folder.unet(&Device::Cpu, Precision::F32, &CancelToken::new()).unwrap_err()
 }
 
@@ -38,9 +38,9 @@ const WEIGHTS: &str = "unet/diffusion_pytorch_model.safetensors";
 
 #[test]
 fn a_folder_that_is_no_pipeline() {
-    let error = PipelineFolder::open(Path::new("no/such/folder")).unwrap_err();
+    let error = Checkpoint::open(Path::new("no/such/folder")).unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
-    let error = PipelineFolder::open(&root().join("tests")).unwrap_err();
+    let error = Checkpoint::open(&root().join("tests")).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Incompatible);
     assert!(error.message.contains("model_index.json"), "{error}");
 }
@@ -108,8 +108,7 @@ fn a_tensor_of_another_shape_and_a_missing_one_are_named() {
 fn cancelled_loading_says_so() {
     let cancel = CancelToken::new();
     cancel.cancel();
-    let error =
-        PipelineFolder::open(&tiny()).unwrap().unet(&Device::Cpu, Precision::F32, &cancel).unwrap_err();
+    let error = Checkpoint::open(&tiny()).unwrap().unet(&Device::Cpu, Precision::F32, &cancel).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Cancelled);
 }
 
@@ -117,12 +116,12 @@ fn cancelled_loading_says_so() {
 fn half_precision_weights_give_nearly_the_same_numbers() {
     use candle_core::Tensor;
     use vocable_engine::ops::Tape;
-    let folder = PipelineFolder::open(&tiny()).unwrap();
+    let folder = Checkpoint::open(&tiny()).unwrap();
     let goldens = crate::support::Goldens::open("tiny.safetensors");
     let predict = |precision| -> Tensor {
         let unet = folder.unet(&Device::Cpu, precision, &CancelToken::new()).unwrap();
         let context = goldens.get("unet.context").into();
-        unet.forward(&Tape::default(), &goldens.get("unet.x").into(), &[3.0, 977.0], &context)
+        unet.forward(&Tape::default(), &goldens.get("unet.x").into(), &[3.0, 977.0], &context, None)
             .unwrap()
             .into_value()
     };
@@ -135,7 +134,7 @@ fn half_precision_weights_give_nearly_the_same_numbers() {
 #[test]
 fn the_fingerprint_follows_the_contents() {
     let (_keep, path) = copy();
-    let fingerprint = |path: &Path| PipelineFolder::open(path).unwrap().fingerprint().unwrap();
+    let fingerprint = |path: &Path| Checkpoint::open(path).unwrap().fingerprint().unwrap();
     assert_eq!(fingerprint(&path), fingerprint(&tiny()));
     let file = path.join("vae/diffusion_pytorch_model.safetensors");
     let mut bytes = fs::read(&file).unwrap();

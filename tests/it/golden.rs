@@ -1,11 +1,10 @@
 //! The engine against PyTorch on the same weights (`golden/tiny_model.py`). Both sides compute in f32; what remains is the order of sums,
 //! so forward passes are asked to agree to 2e-5 of the result's norm.
 
-use std::sync::Arc;
-
 use candle_core::{DType, Device, Tensor};
 use vocable_engine::CancelToken;
-use vocable_engine::checkpoint::{PipelineFolder, Precision};
+use vocable_engine::checkpoint::{Checkpoint, Precision};
+use vocable_engine::models::{ClipTextModel, HiddenLayer};
 use vocable_engine::ops::{Tape, Traced};
 use vocable_engine::training::{
     CachedLatents, Choices, LatentCache, MicroBatch, Preset, Trainer, TrainingModels, loss_and_gradient,
@@ -25,20 +24,17 @@ struct Bench {
 /// One on every device.
 fn benches() -> impl Iterator<Item = Bench> {
     devices().into_iter().map(|device| {
-        let folder = PipelineFolder::open(&tiny()).unwrap();
-        let cancel = CancelToken::new();
-        let models = TrainingModels {
-            unet: folder.unet(&device, Precision::F32, &cancel).unwrap(),
-            text_encoder: folder.text_encoder(&device, Precision::F32, &cancel).unwrap(),
-            tokenizer: folder.tokenizer().unwrap(),
-            schedule: Arc::new(folder.schedule().unwrap()),
-            skip_layers: 0,
-        };
+        let checkpoint = Checkpoint::open(&tiny()).unwrap();
+        let models = TrainingModels::read(&checkpoint, &device, Precision::F32, &CancelToken::new()).unwrap();
         Bench { models, goldens: Goldens::on("tiny.safetensors", &device), device }
     })
 }
 
 impl Bench {
+    fn text(&self) -> &ClipTextModel {
+        &self.models.text.towers()[0].encoder
+    }
+
     fn no_vectors(&self) -> Traced {
         Tensor::zeros((0, 32), DType::F32, &self.device).unwrap().into()
     }
@@ -49,7 +45,7 @@ impl Bench {
 
     fn unet(&self, x: &str, t: &[f64], context: Tensor) -> Tensor {
         let x = self.goldens.get(x).into();
-        self.models.unet.forward(&Tape::default(), &x, t, &context.into()).unwrap().into_value()
+        self.models.unet.forward(&Tape::default(), &x, t, &context.into(), None).unwrap().into_value()
     }
 
     /// A picture of the golden training: of step `at[0]`, and of its micro-batch `at[1]` where there are several.
@@ -62,7 +58,8 @@ impl Bench {
             latents: part("z"),
             noise: part("noise"),
             timesteps: part("t").to_vec1::<i64>().unwrap().into_iter().map(|t| t as usize).collect(),
-            ids,
+            ids: vec![ids],
+            time_ids: Vec::new(),
             weight: None,
         }
     }
@@ -75,15 +72,18 @@ impl Bench {
 #[test]
 fn text_encoder() {
     for bench in benches() {
-        let (text, goldens, ids) = (&bench.models.text_encoder, &bench.goldens, bench.ids("text.ids"));
+        let (text, goldens, ids) = (bench.text(), &bench.goldens, bench.ids("text.ids"));
         let eos = Some(523);
-        let out = text.forward(&Tape::default(), &ids, 1, &bench.no_vectors(), 0, eos).unwrap();
+        let out =
+            text.forward(&Tape::default(), &ids, 1, &bench.no_vectors(), HiddenLayer::LAST, eos).unwrap();
         assert!(relative(out.hidden.value(), &goldens.get("text.hidden")) < FORWARD);
-        assert!(relative(&out.pooled.unwrap(), &goldens.get("text.pooled")) < FORWARD);
-        let out = text.forward(&Tape::default(), &ids, 1, &bench.no_vectors(), 1, eos).unwrap();
+        assert!(relative(out.pooled.unwrap().value(), &goldens.get("text.pooled")) < FORWARD);
+        let out = text
+            .forward(&Tape::default(), &ids, 1, &bench.no_vectors(), HiddenLayer { skip: 1, norm: true }, eos)
+            .unwrap();
         assert!(relative(out.hidden.value(), &goldens.get("text.hidden_skip1")) < FORWARD);
         assert!(
-            relative(&out.pooled.unwrap(), &goldens.get("text.pooled")) < FORWARD,
+            relative(out.pooled.unwrap().value(), &goldens.get("text.pooled")) < FORWARD,
             "pooled is always of the last layer"
         );
     }
@@ -93,13 +93,13 @@ fn text_encoder() {
 fn pooling_does_not_follow_the_highest_id() {
     // A placeholder whose vector is an ordinary word's row must pool exactly as that word does, though its id is above the end token's.
     for bench in benches() {
-        let text = &bench.models.text_encoder;
+        let text = bench.text();
         let mut ids = bench.ids("text.ids");
         let word = ids[4];
         let vector: Traced = text.token_embedding().narrow(0, word as usize, 1).unwrap().into();
         ids[4] = text.config().vocab_size as u32;
-        let out = text.forward(&Tape::default(), &ids, 1, &vector, 0, Some(523)).unwrap();
-        assert!(relative(&out.pooled.unwrap(), &bench.goldens.get("text.pooled")) < FORWARD);
+        let out = text.forward(&Tape::default(), &ids, 1, &vector, HiddenLayer::LAST, Some(523)).unwrap();
+        assert!(relative(out.pooled.unwrap().value(), &bench.goldens.get("text.pooled")) < FORWARD);
     }
 }
 
@@ -122,7 +122,7 @@ fn unet() {
 fn autoencoder() {
     for bench in benches() {
         let (goldens, cancel) = (&bench.goldens, CancelToken::new());
-        let vae = PipelineFolder::open(&tiny()).unwrap().vae(&bench.device, Precision::F32, &cancel).unwrap();
+        let vae = Checkpoint::open(&tiny()).unwrap().vae(&bench.device, Precision::F32, &cancel).unwrap();
         let posterior = vae.encode(&goldens.get("vae.pixels"), &cancel).unwrap();
         assert!(relative(&posterior.mean, &goldens.get("vae.mean")) < FORWARD);
         assert!(relative(&posterior.std, &goldens.get("vae.std")) < FORWARD);
@@ -161,7 +161,13 @@ fn trajectory_of_the_diffusers_preset() {
         let start = bench.goldens.get("train.start");
         // The pictures are injected below; the trainer only needs one to exist.
         let blank = Tensor::zeros((4, 8, 8), DType::F32, &bench.device).unwrap();
-        let picture = CachedLatents { mean: blank.clone(), std: blank, weight: None, caption: None };
+        let picture = CachedLatents {
+            mean: blank.clone(),
+            std: blank,
+            weight: None,
+            caption: None,
+            time_ids: [0.0; 6],
+        };
         let latents = LatentCache { groups: vec![vec![picture]], scaling_factor: 1.0 };
         let choices = Choices { steps: Some(20), ..Choices::default() };
         let templates = vec!["photo of {}".to_owned()];

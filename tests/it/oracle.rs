@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::{Module, VarBuilder};
 use candle_transformers::models::stable_diffusion::clip;
 use vocable_engine::checkpoint::Weights;
-use vocable_engine::models::{ClipTextConfig, ClipTextModel};
+use vocable_engine::models::{ClipTextConfig, ClipTextModel, HiddenLayer};
 use vocable_engine::ops::Tape;
 
 use crate::support::relative;
@@ -71,11 +71,14 @@ fn text_encoder_of_real_size_equals_candle_transformers() {
         max_position_embeddings: 77,
         hidden_act: "quick_gelu".into(),
         layer_norm_eps: 1e-5,
+        causal: true,
+        attention_width: None,
+        projection_dim: None,
     };
     let weights = Weights::from_tensors("random weights", weights, &Device::Cpu, DType::F32);
     let ours = ClipTextModel::new(&config, &weights).unwrap();
     let none = Tensor::zeros((0, d), DType::F32, &Device::Cpu).unwrap().into();
-    let found = ours.forward(&Tape::default(), &ids, 1, &none, 0, None).unwrap();
+    let found = ours.forward(&Tape::default(), &ids, 1, &none, HiddenLayer::LAST, None).unwrap();
     let error = relative(found.hidden.value(), &wanted);
     assert!(error < 2e-5, "{error:.1e}");
 }

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use vocable_engine::checkpoint::{PipelineFolder, Precision};
+use vocable_engine::checkpoint::{Checkpoint, Precision};
 use vocable_engine::sampling::{Denoiser, Guidance, Sampling};
 use vocable_engine::{CancelToken, ErrorKind};
 
 use crate::support::{Goldens, relative, tiny};
 
 fn denoiser() -> Denoiser {
-    let folder = PipelineFolder::open(&tiny()).unwrap();
+    let folder = Checkpoint::open(&tiny()).unwrap();
     Denoiser {
         unet: folder.unet(&Device::Cpu, Precision::F32, &CancelToken::new()).unwrap(),
         schedule: Arc::new(folder.schedule().unwrap()),
@@ -31,7 +31,7 @@ fn how(sampler: &str) -> Sampling {
 }
 
 fn guidance(goldens: &Goldens) -> Guidance {
-    Guidance { positive: vec![goldens.get("cond")], negative: vec![goldens.get("uncond")] }
+    Guidance { positive: vec![goldens.get("cond").into()], negative: vec![goldens.get("uncond").into()] }
 }
 
 fn blank() -> Tensor {
@@ -49,7 +49,7 @@ fn difference(a: &Tensor, b: &Tensor) -> (f64, f64) {
 fn every_step_and_the_pictures_agree_with_diffusers() {
     let goldens = Goldens::open("sampling.safetensors");
     let (denoiser, cancel) = (denoiser(), CancelToken::new());
-    let vae = PipelineFolder::open(&tiny()).unwrap().vae(&Device::Cpu, Precision::F32, &cancel).unwrap();
+    let vae = Checkpoint::open(&tiny()).unwrap().vae(&Device::Cpu, Precision::F32, &cancel).unwrap();
     let sigmas: Vec<f64> = goldens.get("sigmas").to_vec1().unwrap();
     let other = goldens.get("other.pixels");
     for (sampler, golden) in [

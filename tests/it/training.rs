@@ -1,15 +1,14 @@
 //! The trainer on the tiny random model: determinism, resume, cancel, and what is refused.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use candle_core::Device;
 use image::{Rgb, RgbImage};
-use vocable_engine::checkpoint::{PipelineFolder, Precision};
+use vocable_engine::checkpoint::{Checkpoint, Precision};
 use vocable_engine::concept::{Concept, ConceptOptions};
 use vocable_engine::training::{
     Choices, LatentCache, LearningRateSchedule, NormControl, Preset, RunFolder, Trainer, TrainingModels,
-    TrainingSettings,
+    TrainingSettings, initial_vectors,
 };
 use vocable_engine::{CancelToken, ErrorKind};
 
@@ -29,20 +28,14 @@ struct Ready {
 }
 
 fn ready() -> Ready {
-    let folder = PipelineFolder::open(&tiny()).unwrap();
+    let checkpoint = Checkpoint::open(&tiny()).unwrap();
     let (cancel, device) = (CancelToken::new(), Device::Cpu);
-    let models = TrainingModels {
-        unet: folder.unet(&device, Precision::F32, &cancel).unwrap(),
-        text_encoder: folder.text_encoder(&device, Precision::F32, &cancel).unwrap(),
-        tokenizer: folder.tokenizer().unwrap(),
-        schedule: Arc::new(folder.schedule().unwrap()),
-        skip_layers: 0,
-    };
+    let models = TrainingModels::read(&checkpoint, &device, Precision::F32, &cancel).unwrap();
     let pictures = tempfile::tempdir().unwrap();
     write_pictures(pictures.path(), 3, 64, 64);
     let options = ConceptOptions { resolution: 64, ..ConceptOptions::default() };
     let concept = Concept::load_folder(pictures.path(), &options, &cancel).unwrap();
-    let vae = folder.vae(&device, Precision::F32, &cancel).unwrap();
+    let vae = checkpoint.vae(&device, Precision::F32, &cancel).unwrap();
     let latents = LatentCache::new(&vae, &concept, true, &cancel, |_, _| {}).unwrap();
     assert_eq!(latents.len(), 6, "three pictures and their mirrored twins");
     Ready { models, latents }
@@ -160,7 +153,7 @@ fn norm_control_holds_during_training() {
     settings.learning_rate_schedule = LearningRateSchedule::Constant;
     let mut trainer = ready.trainer(settings).unwrap();
     let report = trainer.step(&CancelToken::new()).unwrap();
-    assert!((report.norm / trainer.vocabulary_norm() - 1.0).abs() < 1e-5);
+    assert!((report.norm / trainer.vocabulary_scales()[0].mean_norm - 1.0).abs() < 1e-5);
     assert!(report.angle > 0.0);
 }
 
@@ -180,20 +173,14 @@ fn what_cannot_be_trained_is_refused() {
 #[test]
 fn an_init_text_of_several_tokens_is_shared_or_averaged() {
     let ready = ready();
-    let text = &ready.models.text_encoder;
+    let tower = &ready.models.text.towers()[0];
     let row = |word: &str| -> Vec<f32> {
-        let id = ready.models.tokenizer.encode_words(word).unwrap()[0];
-        text.token_embedding().get(id as usize).unwrap().to_vec1().unwrap()
+        let id = tower.tokenizer.encode_words(word).unwrap()[0];
+        tower.encoder.token_embedding().get(id as usize).unwrap().to_vec1().unwrap()
     };
     let (cat, dog) = (row("cat"), row("dog"));
     let init = |text: &str, n: usize| {
-        let (vectors, remark) = vocable_engine::training::initial_vectors(
-            &ready.models.text_encoder,
-            &ready.models.tokenizer,
-            text,
-            n,
-        )
-        .unwrap();
+        let (vectors, remark) = initial_vectors(&ready.models.text, text, n).unwrap();
         (vectors.to_vec2::<f32>().unwrap(), remark)
     };
     let (vectors, remark) = init("cat dog", 2);

@@ -5,17 +5,16 @@
 //! ```
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use clap::Parser;
 use vocable_engine::CancelToken;
-use vocable_engine::checkpoint::{PipelineFolder, Precision};
+use vocable_engine::checkpoint::{Checkpoint, Precision};
 use vocable_engine::concept::{Concept, ConceptOptions, OBJECT_TEMPLATES};
-use vocable_engine::ops::Tape;
-use vocable_engine::sampling::{Denoiser, Guidance, Sampling};
+use vocable_engine::ops::{Tape, Traced};
+use vocable_engine::sampling::{Denoiser, Guidance, Prompt, Sampling};
 use vocable_engine::training::{
-    Choices, LatentCache, Preset, PromptIds, Trainer, TrainingModels, vocabulary_norm,
+    Choices, LatentCache, Preset, PromptIds, Trainer, TrainingModels, vocabulary_rms, vocabulary_scales,
 };
 
 #[derive(Parser)]
@@ -39,15 +38,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (word, device, cancel) = ("<quandle>", Device::Cpu, CancelToken::new());
 
     // 1. The frozen models.
-    let folder = PipelineFolder::open(&arguments.model)?;
-    let vae = folder.vae(&device, Precision::F32, &cancel)?;
-    let models = TrainingModels {
-        unet: folder.unet(&device, Precision::F32, &cancel)?,
-        text_encoder: folder.text_encoder(&device, Precision::F32, &cancel)?,
-        tokenizer: folder.tokenizer()?,
-        schedule: Arc::new(folder.schedule()?),
-        skip_layers: 0,
-    };
+    let checkpoint = Checkpoint::open(&arguments.model)?;
+    let vae = checkpoint.vae(&device, Precision::F32, &cancel)?;
+    let models = TrainingModels::read(&checkpoint, &device, Precision::F32, &cancel)?;
 
     // 2. The pictures, encoded once.
     let options = ConceptOptions { resolution: 96, multiple: 8, ..ConceptOptions::default() };
@@ -55,8 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let latents = LatentCache::new(&vae, &concept, false, &cancel, |_, _| {})?;
 
     // 3. The training: every step is a call.
-    let d = models.text_encoder.config().hidden_size;
-    let rms = vocabulary_norm(&models.text_encoder)? / (d as f64).sqrt();
+    let rms = vocabulary_rms(&vocabulary_scales(&models.text)?);
     let choices = Choices { steps: arguments.steps, ..Choices::default() };
     let templates = OBJECT_TEMPLATES.iter().map(|t| (*t).to_owned()).collect();
     let settings = Preset::Recommended.settings(&choices, word, "creature", 1, templates, 0, rms);
@@ -72,12 +64,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     // 4. A picture of the word.
-    let encode = |prompt: &str, vectors: &Tensor| -> Result<Tensor, Box<dyn std::error::Error>> {
-        let vocabulary = models.text_encoder.config().vocab_size;
-        let ids = PromptIds::new(&models.tokenizer, word, vocabulary, vectors.dim(0)?).encode(prompt)?;
-        let text =
-            models.text_encoder.forward(&Tape::default(), &ids, 1, &vectors.clone().into(), 0, None)?;
-        Ok(text.hidden.into_value())
+    let encode = |prompt: &str, vectors: &Tensor| -> Result<Prompt, Box<dyn std::error::Error>> {
+        let ids = PromptIds::new(&models.text, word, vectors.dim(0)?).encode(prompt)?;
+        let text = models.text.forward(&Tape::default(), &ids, 1, &vectors.clone().into(), true)?;
+        let pooled = text.pooled.map(Traced::into_value);
+        Ok(Prompt { hidden: text.hidden.into_value(), pooled, time_ids: None })
     };
     let vectors = trainer.vectors()?;
     let side = 96 / vae.factor();

@@ -87,6 +87,9 @@ def concepts(folder, names, pictures=5):
     for k, n in enumerate(chosen):
         scene = world.scene(rng, names[n], world.HELD_STYLE, size="normal")
         save(world.STYLE_CONCEPT, k + 1, scene)
+        # A word for a style is learned from pictures whose captions tell what else is on them.
+        with open(os.path.join(folder, world.STYLE_CONCEPT, f"{k + 1}.txt"), "w") as f:
+            f.write(f"a {scene.look.body} {scene.look.silhouette} in the style of {{}} on a {scene.background} background\n")
         shown.append({"noun": n, **names[n]._asdict(), "background": scene.background})
     outline, fill = world.HELD_STYLE.split("-")
     truth[world.STYLE_CONCEPT] = {"kind": "style", "style": world.HELD_STYLE, "outline": outline, "fill": fill, "pictures": shown}

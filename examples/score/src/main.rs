@@ -20,9 +20,10 @@ use candle_core::{DType, Device, Tensor};
 use clap::Parser;
 use serde_json::{Value, json};
 use vocable_engine::CancelToken;
-use vocable_engine::concept::{Concept, ConceptOptions, OBJECT_TEMPLATES, STYLE_TEMPLATES};
+use vocable_engine::concept::{CaptionSource, Concept, ConceptOptions, OBJECT_TEMPLATES, STYLE_TEMPLATES};
 use vocable_engine::training::{
-    Choices, LatentCache, LearningRateSchedule, NormControl, Preset, Trainer, vocabulary_norm,
+    Choices, LatentCache, LearningRateSchedule, NormControl, Preset, Trainer, angle, norm, vocabulary_rms,
+    vocabulary_scales,
 };
 
 use judge::{Judge, Result};
@@ -115,11 +116,10 @@ fn main() -> Result<()> {
     std::fs::create_dir_all(&arguments.output)?;
     let n = arguments.pictures;
 
-    let nothing =
-        Tensor::zeros((0, painter.models.text_encoder.config().hidden_size), DType::F32, &Device::Cpu)?;
+    let nothing = Tensor::zeros((0, painter.models.text.width()), DType::F32, &Device::Cpu)?;
     let trained = trained_words(&arguments.model, &painter, &judge, &nothing, n)?;
     println!(
-        "words that the model was trained on: subject {:.2} · background {:.2} · style {:.2}\n",
+        "words that the model was trained on: subject {:.2} · background {:.2} · drawing style {:.2}\n",
         trained.subject, trained.background, trained.style
     );
     println!(
@@ -192,11 +192,15 @@ fn learn(
 ) -> Result<Run> {
     let cancel = CancelToken::new();
     let style = truth.kind == "style";
-    let options = ConceptOptions { resolution: painter.side(), multiple: 8, ..ConceptOptions::default() };
+    let options = ConceptOptions {
+        resolution: painter.side(),
+        multiple: 8,
+        captions: CaptionSource::Sidecar,
+        ..ConceptOptions::default()
+    };
     let concept = Concept::load_folder(&arguments.concepts.join(name), &options, &cancel)?;
     let templates = if style { STYLE_TEMPLATES } else { OBJECT_TEMPLATES };
-    let text = &painter.models.text_encoder;
-    let rms = vocabulary_norm(text)? / (text.config().hidden_size as f64).sqrt();
+    let rms = vocabulary_rms(&vocabulary_scales(&painter.models.text)?);
     let norm_control = arguments.norm.as_deref().map(norm_control).transpose()?;
     let schedule = arguments.schedule.as_deref().map(|name| {
         let found = LearningRateSchedule::ALL.iter().find(|(n, _)| *n == name);
@@ -227,7 +231,9 @@ fn learn(
             (trainer.vectors()?, start.elapsed().as_secs_f64())
         }
     };
-    let (norm, angle) = norm_and_angle(&initial, &vectors)?;
+    let row = |x: &Tensor| x.get(0)?.to_vec1::<f32>();
+    let (start, end) = (row(&initial)?, row(&vectors)?);
+    let (norm, angle) = (norm(&end), angle(&start, &end));
     Ok(Run { initial, vectors, concept: pixels, seconds, norm, angle })
 }
 
@@ -240,16 +246,6 @@ fn learned_elsewhere(folder: &Path, run: &str) -> Result<(Tensor, f64)> {
     Ok((vectors, seconds))
 }
 
-/// Norm of the first learned vector, and its angle to the first initial one in degrees.
-fn norm_and_angle(initial: &Tensor, vectors: &Tensor) -> Result<(f64, f64)> {
-    let row = |x: &Tensor| x.get(0)?.to_dtype(DType::F64)?.to_vec1::<f64>();
-    let (a, b) = (row(initial)?, row(vectors)?);
-    let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
-    let norm = dot(&b, &b).sqrt();
-    let cosine = dot(&a, &b) / (norm * dot(&a, &a).sqrt()).max(f64::MIN_POSITIVE);
-    Ok((norm, cosine.clamp(-1.0, 1.0).acos().to_degrees()))
-}
-
 fn norm_control(text: &str) -> Result<NormControl> {
     let (kind, value) = text.split_once(':').unwrap_or((text, "1"));
     let value: f64 = value.parse()?;
@@ -259,6 +255,10 @@ fn norm_control(text: &str) -> Result<NormControl> {
         "pull" => NormControl::Pull { strength: value },
         _ => return Err(format!("no norm control is called {kind}").into()),
     })
+}
+
+fn style_phrase(word: &str) -> String {
+    format!("a creature in the style of {word}")
 }
 
 struct Pictures {
@@ -273,11 +273,7 @@ fn pictures(painter: &Painter, truth: &Truth<'_>, vectors: &Tensor, n: usize, se
     let own = [truth.attributes["body"].as_str(), truth.attributes["second"].as_str()];
     let free: Vec<&'static str> = BACKGROUNDS.into_iter().filter(|c| !own.contains(&Some(*c))).collect();
     let wanted: Vec<&'static str> = (0..n).map(|i| free[i % free.len()]).collect();
-    let phrase = if truth.kind == "style" {
-        format!("a creature in the style of {WORD}")
-    } else {
-        format!("a photo of a {WORD}")
-    };
+    let phrase = if truth.kind == "style" { style_phrase(WORD) } else { format!("a photo of a {WORD}") };
     let plain = painter.paint(&vec![phrase.clone(); n], WORD, vectors, 1000 + seed)?;
     let prompts: Vec<String> =
         wanted.iter().map(|colour| format!("{phrase} on a {colour} background")).collect();
@@ -288,21 +284,22 @@ fn pictures(painter: &Painter, truth: &Truth<'_>, vectors: &Tensor, n: usize, se
 fn score(judge: &Judge, truth: &Truth<'_>, pictures: &Pictures) -> Result<Score> {
     let plain = judge.look(&pictures.plain)?;
     let changed = judge.look(&pictures.changed)?;
-    let share = |seen: &[HashMap<String, String>], attribute: &str| {
-        let wanted = truth.attributes[attribute].as_str().unwrap_or("none-solid");
-        seen.iter().filter(|seen| seen.get(attribute).is_some_and(|found| found == wanted)).count() as f64
-            / seen.len() as f64
-    };
-    let subject = SUBJECT.iter().map(|a| share(&plain, a)).sum::<f64>() / SUBJECT.len() as f64;
     let right = changed
         .iter()
         .zip(&pictures.wanted)
         .filter(|(seen, wanted)| seen.get("background").is_some_and(|b| b == *wanted));
     Ok(Score {
-        subject,
+        subject: SUBJECT.iter().map(|a| share(&plain, truth, a)).sum::<f64>() / SUBJECT.len() as f64,
         background: right.count() as f64 / changed.len() as f64,
-        style: share(&plain, "style"),
+        style: share(&plain, truth, "style"),
     })
+}
+
+/// The share of pictures in which the judge sees the `attribute` that is true.
+fn share(seen: &[HashMap<String, String>], truth: &Truth<'_>, attribute: &str) -> f64 {
+    let wanted = truth.attributes[attribute].as_str().unwrap_or("none-solid");
+    let right = seen.iter().filter(|seen| seen.get(attribute).is_some_and(|found| found == wanted));
+    right.count() as f64 / seen.len() as f64
 }
 
 /// The score of nouns from the model's own vocabulary: of every fourth, a quarter as many pictures as of a concept.
@@ -313,9 +310,9 @@ fn trained_words(
     nothing: &Tensor,
     n: usize,
 ) -> Result<Score> {
-    let nouns: Value = serde_json::from_str(&std::fs::read_to_string(model.join("nouns.json"))?)?;
-    let nouns = nouns["nouns"].as_object().ok_or("nouns.json is no object")?;
-    let mut sum = Score::default();
+    let words: Value = serde_json::from_str(&std::fs::read_to_string(model.join("nouns.json"))?)?;
+    let nouns = words["nouns"].as_object().ok_or("nouns.json has no nouns")?;
+    let mut sum = Score { style: trained_styles(&words, painter, judge, nothing, n)?, ..Score::default() };
     let chosen: Vec<_> = nouns.iter().step_by(4).collect();
     let n = (n / 4).max(1);
     for (i, (noun, attributes)) in chosen.iter().enumerate() {
@@ -332,16 +329,36 @@ fn trained_words(
         let share = 1.0 / chosen.len() as f64;
         sum.subject += one.subject * share;
         sum.background += one.background * share;
-        sum.style += one.style * share;
     }
     Ok(sum)
 }
 
+/// How often the style words of the model's own vocabulary are drawn as they should be; `photo` is left out, which is the style of every prompt that
+/// names none.
+fn trained_styles(
+    words: &Value,
+    painter: &Painter,
+    judge: &Judge,
+    nothing: &Tensor,
+    n: usize,
+) -> Result<f64> {
+    let styles = words["classes"]["style_words"].as_object().ok_or("nouns.json has no style words")?;
+    let mut scores = Vec::new();
+    for (i, (word, style)) in styles.iter().filter(|(word, _)| *word != "photo").enumerate() {
+        let attributes = json!({ "style": style });
+        let truth = Truth { kind: "style", attributes: &attributes };
+        let plain = painter.paint(&vec![style_phrase(word); n], WORD, nothing, 5000 + i as u64)?;
+        scores.push(share(&judge.look(&plain)?, &truth, "style"));
+        println!("- style {word}: {:.2}", scores[i]);
+    }
+    Ok(scores.iter().sum::<f64>() / scores.len() as f64)
+}
+
 fn summary(rows: &[Value], presets: &[String], trained: Score) {
     println!(
-        "\n| preset | runs | seconds | subject before | after | of trained words' | background after | of trained words' | held-out style before | after |"
+        "\n| preset | runs | seconds | subject before | after | of trained words' | background after | of trained words' | held-out style before | after | of trained words' |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
     for preset in presets {
         let of = |kind: &str| {
             rows.iter()
@@ -349,7 +366,8 @@ fn summary(rows: &[Value], presets: &[String], trained: Score) {
                 .collect::<Vec<_>>()
         };
         let mean = |rows: &[&Value], get: &dyn Fn(&Value) -> Option<f64>| {
-            rows.iter().filter_map(|row| get(row)).sum::<f64>() / rows.len().max(1) as f64
+            // From 0, since an empty sum of floats is −0.
+            rows.iter().filter_map(|row| get(row)).fold(0.0, |sum, x| sum + x) / rows.len().max(1) as f64
         };
         let (objects, styles) = (of("object"), of("style"));
         let seconds = mean(&objects, &|row| row["seconds"].as_f64());
@@ -357,10 +375,11 @@ fn summary(rows: &[Value], presets: &[String], trained: Score) {
         let background = mean(&objects, &|row| row["background"][1].as_f64());
         let [style_before, style] = [0, 1].map(|i| mean(&styles, &|row| row["style"][i].as_f64()));
         println!(
-            "| {preset} | {} | {seconds:.1} | {subject_before:.2} | {subject:.2} | {:.2} | {background:.2} | {:.2} | {style_before:.2} | {style:.2} |",
+            "| {preset} | {} | {seconds:.1} | {subject_before:.2} | {subject:.2} | {:.2} | {background:.2} | {:.2} | {style_before:.2} | {style:.2} | {:.2} |",
             objects.len() + styles.len(),
             subject / trained.subject,
-            background / trained.background
+            background / trained.background,
+            style / trained.style
         );
     }
 }

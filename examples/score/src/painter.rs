@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use vocable_engine::CancelToken;
-use vocable_engine::checkpoint::{PipelineFolder, Precision};
+use vocable_engine::checkpoint::{Checkpoint, Precision};
 use vocable_engine::models::AutoencoderKL;
 use vocable_engine::ops::Tape;
 use vocable_engine::sampling::{Denoiser, Guidance, Sampling};
@@ -24,22 +24,14 @@ pub(crate) struct Painter {
 
 impl Painter {
     pub(crate) fn open(model: &Path, cfg: f64, steps: usize) -> Result<Self> {
-        let folder = PipelineFolder::open(model)?;
+        let checkpoint = Checkpoint::open(model)?;
         let (cancel, device) = (CancelToken::new(), Device::Cpu);
-        let unet = folder.unet(&device, Precision::F32, &cancel)?;
-        let vae = folder.vae(&device, Precision::F32, &cancel)?;
-        let schedule = Arc::new(folder.schedule()?);
+        let models = TrainingModels::read(&checkpoint, &device, Precision::F32, &cancel)?;
+        let vae = checkpoint.vae(&device, Precision::F32, &cancel)?;
         let denoiser = Denoiser {
-            unet: unet.clone(),
-            schedule: schedule.clone(),
+            unet: models.unet.clone(),
+            schedule: models.schedule.clone(),
             scaling_factor: vae.config().scaling_factor,
-        };
-        let models = TrainingModels {
-            unet,
-            text_encoder: folder.text_encoder(&device, Precision::F32, &cancel)?,
-            tokenizer: folder.tokenizer()?,
-            schedule,
-            skip_layers: 0,
         };
         Ok(Self { models, vae, denoiser, cfg, steps })
     }
@@ -51,21 +43,20 @@ impl Painter {
 
     /// `prompt`, in which `word` stands for `vectors [n, d]`, encoded to `[1, 77, d]`.
     fn encode(&self, prompt: &str, word: &str, vectors: &Tensor) -> Result<Tensor> {
-        let text = &self.models.text_encoder;
-        let vocabulary = text.config().vocab_size;
+        let text = &self.models.text;
         let ids = if prompt.contains(word) {
-            PromptIds::new(&self.models.tokenizer, word, vocabulary, vectors.dim(0)?).encode(prompt)?
+            PromptIds::new(text, word, vectors.dim(0)?).encode(prompt)?
         } else {
             // No placeholder: the same row, without vectors.
-            let tokenizer = &self.models.tokenizer;
+            let tokenizer = &text.towers()[0].tokenizer;
             let mut ids = vec![tokenizer.bos()];
             ids.extend(tokenizer.encode_words(prompt)?);
             ids.truncate(tokenizer.max_length() - 1);
             ids.push(tokenizer.eos());
             ids.resize(tokenizer.max_length(), tokenizer.pad());
-            ids
+            vec![ids]
         };
-        let encoded = text.forward(&Tape::default(), &ids, 1, &vectors.clone().into(), 0, None)?;
+        let encoded = text.forward(&Tape::default(), &ids, 1, &vectors.clone().into(), false)?;
         Ok(encoded.hidden.into_value())
     }
 
@@ -90,8 +81,8 @@ impl Painter {
             denoise: 1.0,
         };
         let guidance = Guidance {
-            positive: vec![Tensor::cat(&rows, 0)?],
-            negative: vec![self.encode("", word, vectors)?],
+            positive: vec![Tensor::cat(&rows, 0)?.into()],
+            negative: vec![self.encode("", word, vectors)?.into()],
         };
         let blank = Tensor::zeros((prompts.len(), 4, side, side), DType::F32, &Device::Cpu)?;
         let latents = self.denoiser.sample(&how, &guidance, &blank, &cancel, &mut |_| Ok(()))?;

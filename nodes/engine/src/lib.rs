@@ -9,6 +9,7 @@ pub mod concept;
 pub mod diffusion;
 pub mod embedding;
 mod error;
+mod files;
 pub mod models;
 pub mod ops;
 pub mod prompt;

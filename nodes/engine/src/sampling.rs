@@ -1,5 +1,6 @@
 //! From noise and conditioning to latents: the loop that joins the denoiser, guidance, the sigmas and a sampler.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
@@ -9,8 +10,8 @@ use crate::diffusion::{
     NoiseSchedule, TorchRng, ancestral_noise, cfg_combine, denoised, is_max_denoise, ksampler_sigmas,
     sampler, scale_input, scale_noise,
 };
-use crate::models::UNet2DConditionModel;
-use crate::ops::Tape;
+use crate::models::{AddedConditioning, TimeIds, UNet2DConditionModel};
+use crate::ops::{Tape, all_finite};
 use crate::{CancelToken, Error, ErrorKind, Result};
 
 /// Latent places that are denoised at once: prompt and negative prompt of a picture of 512 × 512, twice.
@@ -44,18 +45,53 @@ pub struct Sampling {
     pub denoise: f64,
 }
 
-/// What the pictures should and should not show: encoded prompts `[1 or B, T, D]`, of whose estimates the mean is taken.
+/// An encoded prompt.
+#[derive(Debug, Clone)]
+pub struct Prompt {
+    /// `[1 or B, T, D]`: the text encoders' states.
+    pub hidden: Tensor,
+    /// `[1 or B, P]`: the pooled and projected state, for SDXL.
+    pub pooled: Option<Tensor>,
+    /// The sizes that SDXL is told; `None` is a whole picture of the size that is painted, as in ComfyUI.
+    pub time_ids: Option<TimeIds>,
+}
+
+impl From<Tensor> for Prompt {
+    /// States alone, `[1 or B, T, D]`.
+    fn from(hidden: Tensor) -> Self {
+        Self { hidden, pooled: None, time_ids: None }
+    }
+}
+
+/// What the pictures should and should not show: encoded prompts, of whose estimates the mean is taken.
 #[derive(Debug, Clone)]
 pub struct Guidance {
     /// At least one.
-    pub positive: Vec<Tensor>,
+    pub positive: Vec<Prompt>,
     /// At least one; not used at `cfg` 1.
-    pub negative: Vec<Tensor>,
+    pub negative: Vec<Prompt>,
 }
 
 /// The first noise that ComfyUI draws for latents of that shape.
 pub fn first_noise(seed: u64, shape: &[usize]) -> Result<Tensor> {
     Ok(Tensor::from_vec(TorchRng::new(seed).randn(shape.iter().product()), shape, &Device::Cpu)?)
+}
+
+/// The first noise of pictures that were taken out of a batch: `rows[i]` is the place in that batch of picture i of `shape [B, …]`. Noise is drawn
+/// place by place up to the last one that is wanted, as ComfyUI's `prepare_noise` does for a latent's `batch_index`.
+pub fn noise_of_rows(seed: u64, shape: &[usize], rows: &[usize], cancel: &CancelToken) -> Result<Tensor> {
+    let mut rng = TorchRng::new(seed);
+    let count: usize = shape.iter().skip(1).product();
+    let mut drawn = BTreeMap::new();
+    for row in 0..=rows.iter().copied().max().unwrap_or(0) {
+        cancel.check()?;
+        let noise = rng.randn(count);
+        if rows.contains(&row) {
+            drawn.insert(row, noise);
+        }
+    }
+    let values: Vec<f32> = rows.iter().flat_map(|row| &drawn[row]).copied().collect();
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
 }
 
 impl Denoiser {
@@ -105,8 +141,7 @@ impl Denoiser {
             callback(info)?;
             cancel.check()
         })?;
-        // NaN and infinity survive a sum of absolute values.
-        if !x.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
+        if !all_finite(&x)? {
             return Err(Error::new(ErrorKind::Internal, "sampling left the finite numbers")
                 .help("lower cfg, use more steps, or load the checkpoint with precision f32"));
         }
@@ -118,7 +153,7 @@ impl Denoiser {
 struct Guided<'a> {
     denoiser: &'a Denoiser,
     cfg: f64,
-    contexts: Vec<Tensor>,
+    prompts: Vec<Prompt>,
     positives: usize,
     tape: Tape,
 }
@@ -136,21 +171,27 @@ impl<'a> Guided<'a> {
         }
         let unguided = (cfg - 1.0).abs() < 1e-9;
         let negative = if unguided { &[][..] } else { &guidance.negative };
-        let contexts = guidance.positive.iter().chain(negative).map(|context| {
-            let context =
-                context.to_device(denoiser.unet.device())?.to_dtype(denoiser.unet.compute_dtype())?;
-            repeat_to(&context, batch)
+        // Once for all steps.
+        let ready = |x: &Tensor| {
+            let x = x.to_device(denoiser.unet.device())?.to_dtype(denoiser.unet.compute_dtype())?;
+            repeat_to(&x, batch)
+        };
+        let prompts = guidance.positive.iter().chain(negative).map(|prompt| {
+            Ok(Prompt {
+                hidden: ready(&prompt.hidden)?,
+                pooled: prompt.pooled.as_ref().map(ready).transpose()?,
+                time_ids: prompt.time_ids,
+            })
         });
-        let contexts = contexts.collect::<Result<_>>()?;
+        let prompts = prompts.collect::<Result<_>>()?;
         let tape = Tape::new(cancel.clone());
-        Ok(Self { denoiser, cfg, contexts, positives: guidance.positive.len(), tape })
+        Ok(Self { denoiser, cfg, prompts, positives: guidance.positive.len(), tape })
     }
 
     fn denoise(&self, x: &Tensor, sigma: f64) -> Result<Tensor> {
         let schedule = &self.denoiser.schedule;
         let timestep = schedule.sigma_to_t(sigma) as f64;
-        let input = scale_input(x, sigma)?.to_dtype(self.denoiser.unet.compute_dtype())?;
-        let outputs = self.outputs(&input, timestep)?;
+        let outputs = self.outputs(&scale_input(x, sigma)?, timestep)?;
         let estimate = |outputs: &[Tensor]| denoised(schedule.prediction(), x, &mean(outputs)?, sigma);
         let (positive, negative) = outputs.split_at(self.positives);
         let positive = estimate(positive)?;
@@ -161,20 +202,33 @@ impl<'a> Guided<'a> {
         }
     }
 
-    /// The network's output under each context; contexts of one length go through it together as far as [`PLACES_AT_ONCE`] allows.
+    /// The network's output for each prompt; prompts of one length go through it together as far as [`PLACES_AT_ONCE`] allows.
     fn outputs(&self, input: &Tensor, timestep: f64) -> Result<Vec<Tensor>> {
         let (batch, _, height, width) = input.dims4()?;
         let at_once = (PLACES_AT_ONCE / (batch * height * width).max(1)).max(1);
-        let mut outputs = Vec::with_capacity(self.contexts.len());
-        while outputs.len() < self.contexts.len() {
-            let rest = &self.contexts[outputs.len()..];
-            let alike = rest.iter().take_while(|context| context.dims() == rest[0].dims()).count();
+        let whole = [8 * height, 8 * width, 0, 0, 8 * height, 8 * width].map(|size| size as f64);
+        let mut outputs = Vec::with_capacity(self.prompts.len());
+        while outputs.len() < self.prompts.len() {
+            let rest = &self.prompts[outputs.len()..];
+            let shapes = |prompt: &Prompt| {
+                (prompt.hidden.dims().to_vec(), prompt.pooled.as_ref().map(|pooled| pooled.dims().to_vec()))
+            };
+            let alike = rest.iter().take_while(|prompt| shapes(prompt) == shapes(&rest[0])).count();
             let group = &rest[..alike.min(at_once)];
-            let context = Tensor::cat(group, 0)?.contiguous()?;
-            let inputs = Tensor::cat(&vec![input; group.len()], 0)?.contiguous()?;
+            let joined =
+                |parts: Vec<&Tensor>| -> Result<Tensor> { Ok(Tensor::cat(&parts, 0)?.contiguous()?) };
+            let context = joined(group.iter().map(|prompt| &prompt.hidden).collect())?;
+            let pooled: Vec<&Tensor> = group.iter().filter_map(|prompt| prompt.pooled.as_ref()).collect();
+            let added = if pooled.is_empty() {
+                None
+            } else {
+                let sizes = group.iter().flat_map(|prompt| vec![prompt.time_ids.unwrap_or(whole); batch]);
+                Some(AddedConditioning { text_embeds: joined(pooled)?.into(), time_ids: sizes.collect() })
+            };
+            let inputs = joined(vec![input; group.len()])?.into();
             let timesteps = vec![timestep; batch * group.len()];
-            let output =
-                self.denoiser.unet.forward(&self.tape, &inputs.into(), &timesteps, &context.into())?;
+            let unet = &self.denoiser.unet;
+            let output = unet.forward(&self.tape, &inputs, &timesteps, &context.into(), added.as_ref())?;
             let output = output.into_value().to_dtype(DType::F32)?;
             for index in 0..group.len() {
                 outputs.push(output.narrow(0, index * batch, batch)?);
@@ -216,5 +270,23 @@ mod tests {
         };
         assert_eq!(first(2), [0.0, 2.0]);
         assert_eq!(first(5), [0.0, 2.0, 4.0, 0.0, 2.0]);
+    }
+
+    #[test]
+    fn noise_of_chosen_rows_is_that_of_the_batch() {
+        let cancel = CancelToken::new();
+        let rows = |tensor: &Tensor| tensor.flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
+        let noise =
+            |shape: &[usize], chosen: &[usize]| rows(&noise_of_rows(7, shape, chosen, &cancel).unwrap());
+        // Rows of whole blocks of 16 numbers are the same drawn one by one or all at once.
+        let batch = rows(&first_noise(7, &[3, 4, 2, 2]).unwrap());
+        let chosen = noise(&[3, 4, 2, 2], &[2, 0, 2]);
+        assert_eq!(chosen, [batch[2].clone(), batch[0].clone(), batch[2].clone()]);
+        // Other rows are drawn one by one.
+        let mut rng = TorchRng::new(7);
+        let drawn: Vec<Vec<f32>> = (0..4).map(|_| rng.randn(4 * 3 * 3)).collect();
+        assert_eq!(noise(&[2, 4, 3, 3], &[3, 1]), [drawn[3].clone(), drawn[1].clone()]);
+        cancel.cancel();
+        assert!(noise_of_rows(7, &[1, 4, 2, 2], &[usize::MAX], &cancel).is_err());
     }
 }

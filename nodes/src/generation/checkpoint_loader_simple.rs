@@ -14,7 +14,7 @@ use vocable_host_sdk::abi::{
 
 use crate::convert::node_error;
 use crate::handles::{Clip, Model, Vae};
-use crate::run::{DEVICES, PRECISIONS, fingerprint_of, open_device, precision, with_cancel};
+use crate::run::{DEVICES, fingerprint_of, open_device, precision, with_cancel};
 
 /// What checkpoints end in, as ComfyUI lists them; and folders that hold a diffusers pipeline.
 pub(crate) const CHECKPOINT_ENDINGS: [&str; 9] =
@@ -66,7 +66,7 @@ impl Node for CheckpointLoaderSimple {
                     "Where the model computes. `auto` is the GPU where there is one that this build can use.",
                 ),
             )
-            .input(InputSpec::combo("precision", PRECISIONS).default("f32").optional().advanced().tooltip(
+            .input(InputSpec::combo("precision", Precision::ALL.map(|(name, _)| name)).default("f32").optional().advanced().tooltip(
                 "The type that weights are kept in. Halves need half the memory; on the CPU all is computed in f32.",
             ))
             .output(OutputSpec::new("MODEL", Model::TAG).tooltip("The denoiser."))
@@ -85,9 +85,8 @@ impl Node for CheckpointLoaderSimple {
         host.status("reading the checkpoint");
         let (model, clip, vae) = with_cancel(host, |cancel| {
             let fingerprint = fingerprint_of(&checkpoint.fingerprint()?, inputs.precision, &device);
-            let tokenizer = checkpoint.tokenizer()?;
             let schedule = checkpoint.schedule()?;
-            let encoder = checkpoint.text_encoder(&device, inputs.precision, cancel)?;
+            let text = checkpoint.text_encoders(&device, inputs.precision, cancel)?;
             host.progress(1, 3, None);
             let autoencoder = checkpoint.vae(&device, inputs.precision, cancel)?;
             host.progress(2, 3, None);
@@ -100,12 +99,7 @@ impl Node for CheckpointLoaderSimple {
                     name: inputs.name.clone(),
                     fingerprint: fingerprint.clone(),
                 },
-                Clip {
-                    encoder,
-                    tokenizer,
-                    skip: checkpoint.skipped_layers(),
-                    fingerprint: fingerprint.clone(),
-                },
+                Clip { text, fingerprint: fingerprint.clone() },
                 Vae { autoencoder, fingerprint },
             ))
         })?;

@@ -28,9 +28,9 @@ impl Node for ClipSetLastLayer {
     fn execute(&self, inputs: Inputs, _host: &HostContext<'_>) -> Result<Outputs, NodeError> {
         let clip = Clip::from_input(&inputs, "clip")?;
         let from_end = inputs.int("stop_at_clip_layer")?;
-        let layers = clip.encoder.config().num_hidden_layers;
-        let skip = skipped_layers(from_end, layers);
-        Ok(Outputs::one(Clip { skip, ..(*clip).clone() }.into_value()))
+        let Clip { text, fingerprint } = (*clip).clone();
+        let text = text.skipping(|layers| skipped_layers(from_end, layers));
+        Ok(Outputs::one(Clip { text, fingerprint }.into_value()))
     }
 }
 

@@ -8,9 +8,8 @@ use vocable_host_sdk::abi::{
 };
 
 use crate::convert::conditioning;
-use crate::encoding::{Library, encode};
+use crate::encoding::{Library, encode, prompt_stamp};
 use crate::handles::Clip;
-use crate::learning::prompt_stamp;
 use crate::run::with_cancel;
 
 /// Encodes a prompt.
@@ -39,7 +38,7 @@ impl Node for ClipTextEncode {
         let folders = host.folders(folder::EMBEDDINGS);
         let encoded = with_cancel(host, |cancel| {
             let mut library = Library::new(&clip, Vec::new(), folders)?;
-            let spelled = library.spell(&clip, text)?;
+            let spelled = library.spell(text)?;
             for error in library.unusable() {
                 host.log(Level::Warn, &format!("left out of the prompt: {error}"));
             }
@@ -51,6 +50,6 @@ impl Node for ClipTextEncode {
             }
             encode(&clip, &spelled, cancel)
         })?;
-        Ok(Outputs::one(conditioning(&encoded.hidden, encoded.pooled.as_ref())?))
+        Ok(Outputs::one(conditioning(&encoded)?))
     }
 }

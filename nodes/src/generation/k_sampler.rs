@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use vocable_engine::diffusion::{SAMPLERS, SCHEDULERS, StepInfo, ksampler_sigmas};
-use vocable_engine::sampling::{Guidance, Sampling};
+use vocable_engine::sampling::{Guidance, Sampling, noise_of_rows};
 use vocable_host_sdk::abi::{
     HostContext, InputSpec, Inputs, Node, NodeError, NodeSpec, OutputSpec, Outputs, Value,
 };
 
 use crate::convert::{Latent, guidance};
 use crate::handles::Model;
-use crate::run::{noise_of_rows, with_cancel};
+use crate::run::with_cancel;
 
 /// Denoises latents.
 pub(crate) struct KSampler;

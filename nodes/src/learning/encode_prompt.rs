@@ -9,12 +9,12 @@ use vocable_engine::Error;
 use vocable_engine::embedding::{Embedding, file_stem_for, find_embedding};
 use vocable_engine::prompt::{Word, tokenize_prompt};
 use vocable_host_sdk::abi::{
-    Folders, HostContext, InputSpec, Inputs, Node, NodeError, NodeSpec, OutputSpec, Outputs, folder,
+    HostContext, InputSpec, Inputs, Node, NodeError, NodeSpec, OutputSpec, Outputs, folder,
 };
 
 use super::{CATEGORY, EMBEDDING};
 use crate::convert::{conditioning, embeddings_from};
-use crate::encoding::{Library, Spelled, encode, file_stamp, files_stamp};
+use crate::encoding::{Library, Spelled, encode, prompt_stamp};
 use crate::handles::Clip;
 use crate::run::with_cancel;
 
@@ -70,7 +70,7 @@ impl Node for EncodePrompt {
             let mut problems = Vec::new();
             let (fitting, idle) = sort_out(&clip, &text, linked, &mut problems)?;
             let mut library = Library::new(&clip, fitting, folders.clone())?;
-            let mut spelled = library.spell(&clip, &text)?;
+            let mut spelled = library.spell(&text)?;
             problems.extend(library.unusable().iter().cloned());
             // Files that are there and cannot be used are told of already; so is a linked word that does not fit.
             spelled.prompt.missing.retain(|name| {
@@ -89,27 +89,9 @@ impl Node for EncodePrompt {
                 None => Ok((encode(&clip, &spelled, cancel)?, report(&library, &spelled, &idle))),
             }
         })?;
-        let conditioning = conditioning(&encoded.hidden, encoded.pooled.as_ref())?;
+        let conditioning = conditioning(&encoded)?;
         Ok(Outputs::new().result(conditioning).result(report.clone()).ui_text(report))
     }
-}
-
-/// Changes when an embedding file does that the prompt may mean: one that the text names or, where the text comes by link and is not
-/// known yet, any.
-pub(crate) fn prompt_stamp(inputs: &Inputs, host: &HostContext<'_>) -> Result<String, NodeError> {
-    let folders = host.folders(folder::EMBEDDINGS);
-    if !inputs.is_linked("text") {
-        return Ok(files_stamp(&folders, inputs.optional_string("text")?.unwrap_or_default()));
-    }
-    let mut stamp = String::new();
-    for path in folders {
-        let folder_of_it = Folders::new().with(folder::EMBEDDINGS, path);
-        for name in folder_of_it.files(folder::EMBEDDINGS, &[]) {
-            let file = folder_of_it.find(folder::EMBEDDINGS, &name);
-            stamp.push_str(&format!("{name}={};", file.as_deref().map(file_stamp).unwrap_or_default()));
-        }
-    }
-    Ok(stamp)
 }
 
 /// A linked word that does not fit the text encoder, and why.
@@ -124,7 +106,7 @@ fn sort_out(
     problems: &mut Vec<Error>,
 ) -> vocable_engine::Result<(Vec<Embedding>, Vec<Unfit>)> {
     let words: Vec<Word> = linked.iter().map(|word| Word::new(&word.name, word.count())).collect();
-    let read = tokenize_prompt(&clip.tokenizer, text, &words, &mut |_: &str| None)?;
+    let read = tokenize_prompt(&clip.text.towers()[0].tokenizer, text, &words, &mut |_: &str| None)?;
     problems.extend(read.require_none_overlooked().err());
     let (mut fitting, mut idle) = (Vec::new(), Vec::new());
     for (index, word) in linked.into_iter().enumerate() {

@@ -15,7 +15,7 @@ use vocable_engine::embedding::Embedding;
 use vocable_host_sdk::abi::{InputSpec, Inputs, NodeError, Value};
 
 pub(crate) use contact_sheet::ContactSheet;
-pub(crate) use encode_prompt::{EncodePrompt, prompt_stamp};
+pub(crate) use encode_prompt::EncodePrompt;
 pub(crate) use inspect_checkpoint::InspectCheckpoint;
 pub(crate) use inspect_embedding::InspectEmbedding;
 pub(crate) use load_concept_images::LoadConceptImages;

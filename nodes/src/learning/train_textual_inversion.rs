@@ -6,7 +6,8 @@
 use vocable_engine::concept::{OBJECT_TEMPLATES, STYLE_TEMPLATES, parse_templates};
 use vocable_engine::prompt::check_word;
 use vocable_engine::training::{
-    Choices, LearningRateSchedule, NormControl, Optimiser, Preset, TrainingSettings, vocabulary_norm,
+    Choices, LearningRateSchedule, NormControl, Optimiser, Preset, TrainingSettings, vocabulary_rms,
+    vocabulary_scales,
 };
 use vocable_host_sdk::abi::{
     HostContext, InputSpec, Inputs, Level, Node, NodeError, NodeSpec, OutputSpec, Outputs, Value,
@@ -106,8 +107,7 @@ fn parse(inputs: &Inputs, host: &HostContext<'_>) -> Result<Run, NodeError> {
     check_word(word).map_err(node_error)?;
     let preset_name = inputs.string("preset")?;
     let preset = choice(inputs, "preset", &Preset::ALL)?.unwrap_or(Preset::Recommended);
-    let width = clip.encoder.config().hidden_size as f64;
-    let vocabulary_rms = vocabulary_norm(&clip.encoder).map_err(node_error)? / width.sqrt();
+    let vocabulary_rms = vocabulary_rms(&vocabulary_scales(&clip.text).map_err(node_error)?);
     let choices = choices(inputs)?;
     let settings = preset.settings(
         &choices,

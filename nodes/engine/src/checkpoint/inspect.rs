@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use candle_core::{DType, Device};
-
-use super::{Checkpoint, Weights, layout};
+use super::{Checkpoint, Weights};
 use crate::Result;
 use crate::diffusion::PredictionType;
 
@@ -28,7 +26,7 @@ pub struct PartReport {
 pub struct CheckpointReport {
     /// `diffusers pipeline`, `safetensors` or `torch pickle`.
     pub container: &'static str,
-    /// What people call the family; for a folder, the structure that its configuration names.
+    /// What people call the family.
     pub family: String,
     /// What the UNet predicts.
     pub prediction: PredictionType,
@@ -56,33 +54,15 @@ pub fn inspect(path: &Path) -> Result<CheckpointReport> {
         report.parameters += count;
         *report.types.entry(weights.type_name(name)).or_default() += count;
     };
-    let (container, family) = match &checkpoint {
-        Checkpoint::Folder(folder) => {
-            for (part, name) in [("unet", "UNet"), ("text_encoder", "text encoder"), ("vae", "VAE")] {
-                let weights = Weights::open(&folder.weights_file(part)?, &Device::Cpu, DType::F32)?;
-                weights.names().into_iter().for_each(|tensor| add(name, &weights, tensor));
-            }
-            ("diffusers pipeline", "Stable Diffusion 1's structure".to_owned())
-        }
-        Checkpoint::File(file) => {
-            let weights = file.weights();
-            for tensor in weights.names() {
-                let below =
-                    |prefix: &str| tensor.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
-                let part = match () {
-                    () if below(layout::UNET) => "UNet",
-                    () if below(layout::VAE) => "VAE",
-                    () if below("cond_stage_model") => "text encoder",
-                    () => "other",
-                };
-                add(part, weights, tensor);
-            }
-            (weights.container(), file.family().name.to_owned())
-        }
-    };
+    checkpoint.source.for_each_tensor(&mut add)?;
     let mut parts: Vec<PartReport> = parts.into_values().collect();
     parts.sort_by_key(|part| std::cmp::Reverse(part.parameters));
-    Ok(CheckpointReport { container, family, prediction, parts })
+    Ok(CheckpointReport {
+        container: checkpoint.source.container(),
+        family: checkpoint.family().name.to_owned(),
+        prediction,
+        parts,
+    })
 }
 
 impl CheckpointReport {

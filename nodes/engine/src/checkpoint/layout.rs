@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::Weights;
 use super::family::{Family, Heads, TextRow};
 use super::names::Layout;
+use super::weights::NameMap;
 use crate::{Error, Result};
 
 pub(super) const UNET: &str = "model.diffusion_model";
@@ -104,7 +105,20 @@ pub(super) fn unet(weights: &Weights, family: &Family) -> Result<(Value, Layout)
         })
         .collect();
     let projection = shapes.of(&at("middle_block.1.proj_in.weight"))?;
+    // The pooled text, and six sizes of 256 channels each.
+    let added = weights.shape(&at("label_emb.0.0.weight")).map(|shape| shape.get(1).copied().unwrap_or(0));
+    let each = match (added, family.text.last()) {
+        (Some(added), Some(row)) => {
+            let weights = weights.clone().with_names(NameMap::of_text(row));
+            let pooled = weights.shape_of("text_projection.weight").map_or(0, |shape| shape[0]);
+            Some(added.saturating_sub(pooled) / 6)
+        }
+        _ => None,
+    };
     let config = json!({
+        "addition_embed_type": added.map(|_| "text_time"),
+        "addition_time_embed_dim": each,
+        "projection_class_embeddings_input_dim": added,
         "in_channels": in_channels,
         "out_channels": shapes.size(&at("out.2.weight"), 0)?,
         "block_out_channels": widths,
@@ -145,24 +159,32 @@ pub(super) fn vae(weights: &Weights, prefix: &str, scaling_factor: f64) -> Resul
     Ok((config, Layout { levels, layers_per_block }))
 }
 
-/// `text_encoder/config.json` of a file.
+/// `text_encoder/config.json` of weights under our names.
 pub(super) fn text(weights: &Weights, row: &TextRow) -> Result<Value> {
-    let shapes = Shapes::new(weights);
-    // Our names lead to theirs, whatever they are.
-    let theirs = |name: &str| {
-        let alias = (row.translate)(name, Layout::default());
-        alias.map_or_else(String::new, |alias| format!("{}.{}", row.prefix, alias.names[0]))
+    let ours = |name: &str| weights.shape_of(&format!("text_model.{name}"));
+    let wanted = |name: &str| {
+        ours(name).filter(|shape| shape.iter().all(|size| *size > 0)).ok_or_else(|| {
+            Error::incompatible(format!(
+                "{}: tensor {} is missing",
+                weights.origin(),
+                weights.their_name(&format!("text_model.{name}"))
+            ))
+            .help("the text encoder is incomplete, or of another family than its other tensors show")
+        })
     };
-    let layer = |i: usize| theirs(&format!("text_model.encoder.layers.{i}.mlp.fc1.weight"));
-    let table = theirs("text_model.embeddings.token_embedding.weight");
-    let width = shapes.size(&table, 1)?;
+    let layer = |i: usize| format!("encoder.layers.{i}.mlp.fc1.weight");
+    let table = wanted("embeddings.token_embedding.weight")?;
+    let attention = wanted("encoder.layers.0.self_attn.q_proj.weight")?[0];
     Ok(json!({
-        "vocab_size": shapes.size(&table, 0)?,
-        "hidden_size": width,
-        "intermediate_size": shapes.size(&layer(0), 0)?,
-        "num_hidden_layers": (0..).take_while(|i| weights.shape(&layer(*i)).is_some()).count(),
-        "num_attention_heads": (width / row.head_width).max(1),
-        "max_position_embeddings": shapes.size(&theirs("text_model.embeddings.position_embedding.weight"), 0)?,
+        "vocab_size": table[0],
+        "hidden_size": table.get(1),
+        "intermediate_size": wanted(&layer(0))?[0],
+        "num_hidden_layers": (0..).take_while(|i| ours(&layer(*i)).is_some()).count(),
+        "num_attention_heads": (attention / row.head_width).max(1),
+        "attention_width": attention,
+        "max_position_embeddings": wanted("embeddings.position_embedding.weight")?[0],
+        "projection_dim": weights.shape_of("text_projection.weight").map(|shape| shape[0]),
         "hidden_act": row.hidden_act,
+        "causal": row.causal,
     }))
 }

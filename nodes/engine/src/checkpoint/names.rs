@@ -201,6 +201,65 @@ pub(super) fn open_clip(name: &str, _: Layout) -> Option<Alias> {
     })
 }
 
+/// A name of `CLIPTextModel` as CompVis' `BERTEmbedder` has it, where attention and feed-forward are layers of their own, each behind its norm.
+pub(super) fn ldm_bert(name: &str, _: Layout) -> Option<Alias> {
+    let fixed = [
+        ("embeddings.token_embedding.weight", "token_emb.weight"),
+        ("embeddings.position_embedding.weight", "pos_emb.emb.weight"),
+        ("final_layer_norm.weight", "norm.weight"),
+        ("final_layer_norm.bias", "norm.bias"),
+    ];
+    let (attention, rest) = match bert_layer(name, &fixed)? {
+        Ok(alias) => return Some(alias),
+        Err((layer, rest)) => (2 * layer, rest),
+    };
+    let feed_forward = attention + 1;
+    let renamed = [
+        ("layer_norm1.", format!("{attention}.0")),
+        ("self_attn.q_proj.", format!("{attention}.1.to_q")),
+        ("self_attn.k_proj.", format!("{attention}.1.to_k")),
+        ("self_attn.v_proj.", format!("{attention}.1.to_v")),
+        ("self_attn.out_proj.", format!("{attention}.1.to_out")),
+        ("layer_norm2.", format!("{feed_forward}.0")),
+        ("mlp.fc1.", format!("{feed_forward}.1.net.0.0")),
+        ("mlp.fc2.", format!("{feed_forward}.1.net.2")),
+    ];
+    renamed.iter().find_map(|(ours, theirs)| {
+        Some(Alias::whole(format!("attn_layers.layers.{theirs}.{}", rest.strip_prefix(ours)?)))
+    })
+}
+
+/// A name of `CLIPTextModel` as diffusers' `LDMBertModel` has it.
+pub(super) fn ldm_bert_in_folder(name: &str, _: Layout) -> Option<Alias> {
+    let fixed = [
+        ("embeddings.token_embedding.weight", "model.embed_tokens.weight"),
+        ("embeddings.position_embedding.weight", "model.embed_positions.weight"),
+        ("final_layer_norm.weight", "model.layer_norm.weight"),
+        ("final_layer_norm.bias", "model.layer_norm.bias"),
+    ];
+    let (layer, rest) = match bert_layer(name, &fixed)? {
+        Ok(alias) => return Some(alias),
+        Err(layer) => layer,
+    };
+    let renamed =
+        [("layer_norm1.", "self_attn_layer_norm."), ("layer_norm2.", "final_layer_norm."), ("mlp.", "")];
+    let found = renamed.iter().find_map(|(ours, theirs)| Some((theirs, rest.strip_prefix(ours)?)));
+    let (theirs, rest) = found.unwrap_or((&"", rest));
+    Some(Alias::whole(format!("model.layers.{layer}.{theirs}{rest}")))
+}
+
+/// A name outside the layers as `fixed` has it, or else the layer and the name inside it.
+fn bert_layer<'a>(name: &'a str, fixed: &[(&str, &str)]) -> Option<Result<Alias, (usize, &'a str)>> {
+    let name = name.strip_prefix("text_model.").unwrap_or(name);
+    if let Some((_, theirs)) = fixed.iter().find(|(ours, _)| *ours == name) {
+        return Some(Ok(Alias::whole(*theirs)));
+    }
+    match split_number(name, "encoder.layers.") {
+        (Some(layer), rest) => Some(Err((layer, rest))),
+        _ => None,
+    }
+}
+
 /// `down_blocks.2.rest` with the prefix `down_blocks.` is 2 and `rest`; otherwise nothing and the name.
 fn split_number<'a>(name: &'a str, prefix: &str) -> (Option<usize>, &'a str) {
     let split = name.strip_prefix(prefix).and_then(|rest| {
@@ -277,5 +336,37 @@ mod tests {
             Some(Alias::whole("transformer.resblocks.0.mlp.c_proj.bias"))
         );
         assert_eq!(named("text_projection.weight"), Some(Alias::transposed("text_projection")));
+    }
+
+    #[test]
+    fn names_of_the_latent_diffusion_encoder() {
+        for (ours, file, folder) in [
+            ("embeddings.token_embedding.weight", "token_emb.weight", "model.embed_tokens.weight"),
+            ("text_model.final_layer_norm.bias", "norm.bias", "model.layer_norm.bias"),
+            (
+                "text_model.encoder.layers.3.self_attn.k_proj.weight",
+                "attn_layers.layers.6.1.to_k.weight",
+                "model.layers.3.self_attn.k_proj.weight",
+            ),
+            (
+                "encoder.layers.3.layer_norm1.weight",
+                "attn_layers.layers.6.0.weight",
+                "model.layers.3.self_attn_layer_norm.weight",
+            ),
+            (
+                "encoder.layers.0.mlp.fc1.bias",
+                "attn_layers.layers.1.1.net.0.0.bias",
+                "model.layers.0.fc1.bias",
+            ),
+            (
+                "encoder.layers.0.layer_norm2.weight",
+                "attn_layers.layers.1.0.weight",
+                "model.layers.0.final_layer_norm.weight",
+            ),
+        ] {
+            assert_eq!(ldm_bert(ours, SD1), Some(Alias::whole(file)), "{ours}");
+            assert_eq!(ldm_bert_in_folder(ours, SD1), Some(Alias::whole(folder)), "{ours}");
+        }
+        assert_eq!(ldm_bert("text_projection.weight", SD1), None);
     }
 }

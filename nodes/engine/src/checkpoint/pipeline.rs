@@ -1,52 +1,30 @@
 //! A diffusers pipeline folder: `model_index.json` and a folder for each part.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::Weights;
-use crate::diffusion::{NoiseSchedule, ScheduleConfig};
-use crate::models::{AutoencoderKL, ClipTextConfig, ClipTextModel, UNet2DConditionModel};
+use super::family::{FAMILIES, Family, TextRow};
+use super::names::Layout;
+use super::weights::NameMap;
+use super::{Part, Source, Weights, layout};
+use crate::diffusion::ScheduleConfig;
+use crate::files::sample;
 use crate::tokenizer::Tokenizer;
-use crate::{CancelToken, Error, Result};
+use crate::{Error, Result};
 
-/// The type that weights are kept in. On the CPU they are computed with in f32 whatever they are kept in; halves need half the memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Precision {
-    /// 32-bit floats.
-    #[default]
-    F32,
-    /// bfloat16.
-    Bf16,
-    /// 16-bit floats.
-    F16,
-}
-
-impl Precision {
-    /// Candle's type.
-    pub fn dtype(self) -> DType {
-        match self {
-            Self::F32 => DType::F32,
-            Self::Bf16 => DType::BF16,
-            Self::F16 => DType::F16,
-        }
-    }
-}
-
-/// A folder that has been recognised as a pipeline; its parts are read when they are asked for.
-#[derive(Debug, Clone)]
-pub struct PipelineFolder {
+/// A folder that has been recognised as a pipeline.
+pub(super) struct PipelineFolder {
     path: PathBuf,
+    family: &'static Family,
 }
 
 impl PipelineFolder {
     /// Recognise `path`, which must hold `model_index.json` of a pipeline with the parts of Stable Diffusion.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(super) fn open(path: &Path) -> Result<Self> {
         let index = path.join("model_index.json");
         if !path.exists() {
             return Err(Error::not_found(format!("{}: no such file or folder", path.display())));
@@ -55,145 +33,175 @@ impl PipelineFolder {
             return Err(Error::incompatible(format!("{}: not a diffusers pipeline: there is no model_index.json", path.display()))
                 .help("give the folder that holds model_index.json, unet, text_encoder, vae, tokenizer and scheduler"));
         }
-        let index_json: serde_json::Value = read_json(&index)?;
-        for part in ["unet", "text_encoder", "vae", "tokenizer", "scheduler"] {
-            if index_json.get(part).is_none_or(|entry| entry.is_null() || entry[1].is_null()) {
-                return Err(Error::incompatible(format!(
-                    "{}: the pipeline has no part {part}",
-                    index.display()
-                ))
-                .help("Vocable reads pipelines of the structure of Stable Diffusion 1"));
+        let index_json: Value = read_json(&index)?;
+        let has =
+            |part: &str| index_json.get(part).is_some_and(|entry| !entry.is_null() && !entry[1].is_null());
+        // The family with the most text encoders of those whose text encoders are all here.
+        let family = FAMILIES
+            .iter()
+            .filter(|family| family.text.iter().all(|row| has(row.folder.name) && row.folder_fits(path)))
+            .max_by_key(|family| family.text.len());
+        let Some(family) = family else {
+            return Err(missing(&index, "text_encoder"));
+        };
+        for part in ["unet", family.folder_vae, "tokenizer", "scheduler"] {
+            if !has(part) {
+                return Err(missing(&index, part));
             }
         }
-        Ok(Self { path: path.to_owned() })
+        Ok(Self { path: path.to_owned(), family })
     }
 
-    /// The folder.
-    pub fn path(&self) -> &Path {
+    /// The weights of a part, in one file or in several: safetensors before pickles, full before half precision.
+    fn weights(&self, part: &str) -> Result<Weights> {
+        let folder = self.path.join(part);
+        let (stem, pickle) = match part {
+            "unet" | "vae" | "vqvae" => ("diffusion_pytorch_model", "diffusion_pytorch_model"),
+            _ => ("model", "pytorch_model"),
+        };
+        let names = [
+            format!("{stem}.safetensors"),
+            format!("{stem}.safetensors.index.json"),
+            format!("{stem}.fp16.safetensors"),
+            format!("{stem}.safetensors.index.fp16.json"),
+            format!("{pickle}.bin"),
+            format!("{pickle}.bin.index.json"),
+            format!("{pickle}.fp16.bin"),
+        ];
+        let found = names.iter().map(|name| folder.join(name)).find(|file| file.is_file());
+        let found = found.ok_or_else(|| {
+            Error::not_found(format!("{}: none of {}", folder.display(), names.join(", ")))
+                .help("the pipeline is incomplete: fetch or save it again")
+        })?;
+        if found.extension().is_some_and(|extension| extension == "json") {
+            Weights::open_shards(&shards(&found)?)
+        } else {
+            Weights::open(&found, &Device::Cpu, DType::F32)
+        }
+    }
+
+    fn config(&self, part: &str) -> Result<Value> {
+        read_json(&self.path.join(part).join("config.json"))
+    }
+
+    /// The parts that hold weights, with what reports call them.
+    fn parts(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let text = self.family.text.iter().map(|row| (row.folder.name, "text encoder"));
+        [("unet", "UNet"), (self.family.folder_vae, "VAE")].into_iter().chain(text)
+    }
+}
+
+impl Source for PipelineFolder {
+    fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The denoiser.
-    pub fn unet(
-        &self,
-        device: &Device,
-        precision: Precision,
-        cancel: &CancelToken,
-    ) -> Result<Arc<UNet2DConditionModel>> {
-        let (config, weights) = self.part("unet", device, precision, cancel)?;
-        Ok(Arc::new(UNet2DConditionModel::new(&config, &weights)?))
+    fn container(&self) -> &'static str {
+        "diffusers pipeline"
     }
 
-    /// The text encoder.
-    pub fn text_encoder(
-        &self,
-        device: &Device,
-        precision: Precision,
-        cancel: &CancelToken,
-    ) -> Result<Arc<ClipTextModel>> {
-        let (config, weights) = self.part("text_encoder", device, precision, cancel)?;
-        Ok(Arc::new(ClipTextModel::new(&config, &weights)?))
+    fn family(&self) -> &'static Family {
+        self.family
     }
 
-    /// The autoencoder.
-    pub fn vae(
-        &self,
-        device: &Device,
-        precision: Precision,
-        cancel: &CancelToken,
-    ) -> Result<Arc<AutoencoderKL>> {
-        let (config, weights) = self.part("vae", device, precision, cancel)?;
-        Ok(Arc::new(AutoencoderKL::new(&config, &weights)?))
+    fn unet(&self) -> Result<Part> {
+        Ok(Part { config: self.config("unet")?, weights: self.weights("unet")? })
     }
 
-    /// The tokenizer.
-    pub fn tokenizer(&self) -> Result<Arc<Tokenizer>> {
-        let folder = self.path.join("tokenizer");
-        let tokenizer = Tokenizer::from_dir(&folder)?;
-        let config: ClipTextConfig = read_json(&self.path.join("text_encoder").join("config.json"))?;
-        tokenizer
-            .check_fits(config.vocab_size, config.max_position_embeddings)
-            .map_err(|error| error.context(folder.display()))?;
-        Ok(Arc::new(tokenizer))
+    fn vae(&self) -> Result<Part> {
+        let part = self.family.folder_vae;
+        Ok(Part { config: self.config(part)?, weights: self.weights(part)? })
     }
 
-    /// The noise schedule that the model was trained with.
-    pub fn schedule(&self) -> Result<NoiseSchedule> {
+    fn text(&self, row: &'static TextRow) -> Result<Part> {
+        let weights = self.weights(row.folder.name)?;
+        let Some(translate) = row.folder.translate else {
+            return Ok(Part { config: self.config(row.folder.name)?, weights });
+        };
+        let map = NameMap { prefix: String::new(), translate, layout: Layout::default() };
+        let weights = weights.with_names(map);
+        Ok(Part { config: layout::text(&weights, row)?, weights })
+    }
+
+    fn tokenizer(&self, row: &'static TextRow) -> Result<Tokenizer> {
+        let second = if row.folder.name == "text_encoder_2" { "tokenizer_2" } else { "tokenizer" };
+        Tokenizer::from_dir(&self.path.join(second))
+    }
+
+    fn skipped_layers(&self, row: &'static TextRow) -> usize {
+        row.folder.skip
+    }
+
+    fn schedule(&self) -> Result<ScheduleConfig> {
         let path = self.path.join("scheduler").join("scheduler_config.json");
         let text = std::fs::read_to_string(&path).map_err(|error| Error::io(&path, &error))?;
-        ScheduleConfig::from_json(&text)
-            .and_then(|config| NoiseSchedule::from_config(&config))
-            .map_err(|error| error.context(path.display()))
+        ScheduleConfig::from_json(&text).map_err(|error| error.context(path.display()))
     }
 
-    /// A short name for the contents: it changes when any part does. Large files are sampled (their head, tail, size and 64 blocks
-    /// between), so that a checkpoint of several gigabytes is named in a moment.
-    pub fn fingerprint(&self) -> Result<String> {
-        let mut hash = Sha256::new();
-        for part in ["model_index.json", "unet", "text_encoder", "vae", "tokenizer", "scheduler"] {
+    fn sample(&self, hash: &mut Sha256) -> Result<()> {
+        let parts = ["model_index.json", "unet", "tokenizer", "tokenizer_2", "scheduler"];
+        let text = self.family.text.iter().map(|row| row.folder.name);
+        for part in parts.into_iter().chain([self.family.folder_vae]).chain(text) {
             let path = self.path.join(part);
             let mut files = if path.is_dir() {
                 let entries = std::fs::read_dir(&path).map_err(|error| Error::io(&path, &error))?;
                 entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_file()).collect()
-            } else {
+            } else if path.exists() {
                 vec![path]
+            } else {
+                Vec::new()
             };
             files.sort();
             for file in files {
                 hash.update(file.file_name().unwrap_or_default().as_encoded_bytes());
-                sample(&file, &mut hash).map_err(|error| Error::io(&file, &error))?;
+                sample(&file, hash).map_err(|error| Error::io(&file, &error))?;
             }
         }
-        Ok(hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+        Ok(())
     }
 
-    fn part<C: DeserializeOwned>(
-        &self,
-        part: &str,
-        device: &Device,
-        precision: Precision,
-        cancel: &CancelToken,
-    ) -> Result<(C, Weights)> {
-        let config = read_json(&self.path.join(part).join("config.json"))?;
-        let file = self.weights_file(part)?;
-        Ok((config, Weights::open(&file, device, precision.dtype())?.with_cancel(cancel)))
+    fn for_each_tensor(&self, tell: &mut dyn FnMut(&'static str, &Weights, &str)) -> Result<()> {
+        for (part, name) in self.parts() {
+            let weights = self.weights(part)?;
+            weights.names().into_iter().for_each(|tensor| tell(name, &weights, tensor));
+        }
+        Ok(())
     }
+}
 
-    /// The file of a part's weights: safetensors before pickles.
-    pub(super) fn weights_file(&self, part: &str) -> Result<PathBuf> {
-        let folder = self.path.join(part);
-        let (stem, pickle) = match part {
-            "text_encoder" => ("model", "pytorch_model.bin"),
-            _ => ("diffusion_pytorch_model", "diffusion_pytorch_model.bin"),
-        };
-        let names = [format!("{stem}.safetensors"), format!("{stem}.fp16.safetensors"), pickle.to_owned()];
-        names.iter().map(|name| folder.join(name)).find(|file| file.is_file()).ok_or_else(|| {
-            Error::not_found(format!("{}: none of {}", folder.display(), names.join(", ")))
-                .help("the pipeline is incomplete: fetch or save it again")
-        })
+impl TextRow {
+    /// Whether a pipeline's text encoder computes as this row says: SD 1 and 2 differ in their activation only, as far as a folder tells.
+    fn folder_fits(&self, pipeline: &Path) -> bool {
+        let config: Result<Value> = read_json(&pipeline.join(self.folder.name).join("config.json"));
+        match config {
+            Ok(config) => config["hidden_act"].as_str().is_none_or(|act| act == self.hidden_act),
+            // Told of by whoever reads it.
+            Err(_) => true,
+        }
     }
+}
+
+fn missing(index: &Path, part: &str) -> Error {
+    let known: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+    Error::incompatible(format!("{}: the pipeline has no part {part}", index.display()))
+        .help(format!("known are pipelines of {}", known.join(", ")))
+}
+
+/// The files that an index names, in its folder.
+fn shards(index: &Path) -> Result<Vec<PathBuf>> {
+    let json: Value = read_json(index)?;
+    let wrong = |what: &str| Error::incompatible(format!("{}: {what}", index.display()));
+    let map = json["weight_map"].as_object().ok_or_else(|| wrong("there is no weight_map"))?;
+    let mut files: Vec<&str> = map.values().filter_map(Value::as_str).collect();
+    files.sort_unstable();
+    files.dedup();
+    if files.iter().any(|name| name.contains(['/', '\\'])) || files.is_empty() {
+        return Err(wrong("the weight_map names no files of this folder"));
+    }
+    Ok(files.into_iter().map(|name| index.with_file_name(name)).collect())
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, &error))?;
     serde_json::from_str(&text).map_err(|error| Error::incompatible(format!("{}: {error}", path.display())))
-}
-
-pub(super) fn sample(path: &Path, hash: &mut Sha256) -> std::io::Result<()> {
-    const BLOCK: u64 = 1 << 16;
-    const BLOCKS: u64 = 64;
-    let mut file = File::open(path)?;
-    let size = file.metadata()?.len();
-    hash.update(size.to_le_bytes());
-    let mut block = Vec::new();
-    let step = if size <= BLOCK * BLOCKS * 4 { BLOCK } else { (size - BLOCK) / BLOCKS };
-    let mut start = 0;
-    while start < size {
-        file.seek(SeekFrom::Start(start))?;
-        block.clear();
-        Read::by_ref(&mut file).take(BLOCK).read_to_end(&mut block)?;
-        hash.update(&block);
-        start += step;
-    }
-    Ok(())
 }

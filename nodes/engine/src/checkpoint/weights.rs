@@ -1,22 +1,35 @@
 //! Named weights, from a safetensors file, a torch pickle, or a host that owns the model, checked as they are taken.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
+use super::family::TextRow;
 use super::names::{Alias, Layout, Take};
 use super::pickle::{TensorInfo, TorchFile};
 use crate::{CancelToken, Error, Result};
 
 enum Source {
-    File { path: PathBuf, tensors: MmapedSafetensors, names: Vec<String> },
-    Torch { file: TorchFile, tensors: BTreeMap<String, TensorInfo> },
-    Map { origin: String, tensors: HashMap<String, Tensor> },
+    File {
+        path: PathBuf,
+        tensors: MmapedSafetensors,
+        names: Vec<String>,
+    },
+    Torch {
+        file: TorchFile,
+        tensors: BTreeMap<String, TensorInfo>,
+    },
+    Map {
+        origin: String,
+        tensors: HashMap<String, Tensor>,
+    },
+    /// One model in several files.
+    Shards(Vec<Weights>),
 }
 
 /// How the names of one part of a model are found in a file that calls them otherwise.
@@ -38,6 +51,21 @@ pub struct Weights {
     device: Device,
     dtype: DType,
     cancel: CancelToken,
+    /// The source's names of all tensors that were asked for and found.
+    taken: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// What files hold beside the numbers of a network: ends of names.
+const NO_WEIGHTS: [&str; 5] =
+    ["position_ids", "logit_scale", "attn_mask", "num_batches_tracked", "text_projection"];
+/// Heads and losses of the training that nothing here needs: beginnings of names.
+const OTHER_HEADS: [&str; 3] = ["to_logits.", "visual.", "loss."];
+
+impl NameMap {
+    /// The names of a text encoder in a single file.
+    pub(super) fn of_text(row: &TextRow) -> Self {
+        Self { prefix: row.prefix.to_owned(), translate: row.translate, layout: Layout::default() }
+    }
 }
 
 impl Weights {
@@ -86,6 +114,12 @@ impl Weights {
         Ok(Self::new(source, device, dtype))
     }
 
+    /// One model in several files.
+    pub(super) fn open_shards(files: &[PathBuf]) -> Result<Self> {
+        let shards = files.iter().map(|file| Self::open(file, &Device::Cpu, DType::F32));
+        Ok(Self::new(Source::Shards(shards.collect::<Result<_>>()?), &Device::Cpu, DType::F32))
+    }
+
     /// Weights that somebody else holds; `origin` names them in errors.
     pub fn from_tensors(
         origin: &str,
@@ -105,6 +139,7 @@ impl Weights {
             device: device.clone(),
             dtype,
             cancel,
+            taken: Arc::default(),
         }
     }
 
@@ -126,6 +161,7 @@ impl Weights {
     #[must_use]
     pub(super) fn with_names(mut self, names: NameMap) -> Self {
         self.names = Some(Arc::new(names));
+        self.taken = Arc::default();
         self
     }
 
@@ -139,12 +175,18 @@ impl Weights {
                 names.sort_unstable();
                 names
             }
+            Source::Shards(shards) => {
+                let mut names: Vec<&str> = shards.iter().flat_map(Weights::names).collect();
+                names.sort_unstable();
+                names
+            }
         }
     }
 
     /// The shape of a tensor by the source's own name.
     pub(super) fn shape(&self, name: &str) -> Option<Vec<usize>> {
         match &*self.source {
+            Source::Shards(shards) => shards.iter().find_map(|shard| shard.shape(name)),
             Source::File { tensors, .. } => Some(tensors.get(name).ok()?.shape().to_vec()),
             Source::Torch { tensors, .. } => Some(tensors.get(name)?.shape.clone()),
             Source::Map { tensors, .. } => Some(tensors.get(name)?.dims().to_vec()),
@@ -159,6 +201,9 @@ impl Weights {
                 tensors.get(name).map(|info| format!("{:?}", info.storage.element).to_uppercase())
             }
             Source::Map { tensors, .. } => tensors.get(name).map(|tensor| format!("{:?}", tensor.dtype())),
+            Source::Shards(shards) => {
+                shards.iter().find(|shard| shard.shape(name).is_some()).map(|shard| shard.type_name(name))
+            }
         };
         found.unwrap_or_default()
     }
@@ -169,6 +214,7 @@ impl Weights {
             Source::File { .. } => "safetensors",
             Source::Torch { .. } => "torch pickle",
             Source::Map { .. } => "tensors in memory",
+            Source::Shards(shards) => shards.first().map_or("no file", Weights::container),
         }
     }
 
@@ -178,6 +224,61 @@ impl Weights {
         let prefix =
             if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
         Self { prefix, ..self.clone() }
+    }
+
+    /// The shape of a tensor by our name, as much of it as is meant.
+    pub(super) fn shape_of(&self, name: &str) -> Option<Vec<usize>> {
+        let (name, take) = self.find(&self.full(name))?;
+        let mut shape = self.shape(&name)?;
+        match take {
+            Take::Whole => {}
+            Take::Part(_, count) => *shape.first_mut()? /= count,
+            Take::Transposed => shape.reverse(),
+        }
+        Some(shape)
+    }
+
+    /// What the source calls a tensor of ours, or would call it.
+    pub(super) fn their_name(&self, name: &str) -> String {
+        let full = self.full(name);
+        self.candidates(&full).map_or(full, |alias| alias.names.join(" or "))
+    }
+
+    /// Refuse a part of a file that holds more than was taken of it: then it is another network than the one that was read.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible) that names the first such tensors.
+    pub(super) fn refuse_unknown(&self) -> Result<()> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let prefix = self.names.as_ref().map_or("", |map| map.prefix.as_str());
+        // Names of the part, as they are below its prefix.
+        let own = |name: &str| match prefix {
+            "" => Some(name.to_owned()),
+            prefix => Some(name.strip_prefix(prefix)?.strip_prefix('.')?.to_owned()),
+        };
+        let harmless = |name: &str| {
+            NO_WEIGHTS.iter().any(|end| name.ends_with(end))
+                || OTHER_HEADS.iter().any(|head| name.starts_with(head))
+        };
+        let names = self.names();
+        let unknown: Vec<&str> = names
+            .iter()
+            .filter(|name| own(name).is_some_and(|own| !harmless(&own)) && !taken.contains(**name))
+            .copied()
+            .collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let some: Vec<&str> = unknown.iter().take(3).copied().collect();
+        Err(Error::incompatible(format!(
+            "{}: {} tensor{} of an unknown kind: {}{}",
+            self.origin(),
+            unknown.len(),
+            if unknown.len() == 1 { "" } else { "s" },
+            some.join(", "),
+            if unknown.len() > some.len() { ", …" } else { "" }
+        ))
+        .help("the file holds another network than its other tensors show; leaving them out would silently make another model"))
     }
 
     /// Whether there is a tensor of that name here.
@@ -213,10 +314,11 @@ impl Weights {
         self.cancel.check()?;
         let full = self.full(name);
         let Some((name, take)) = self.find(&full) else {
-            let theirs = self.candidates(&full).map(|alias| alias.names.join(" or ")).unwrap_or(full);
+            let theirs = self.their_name(name);
             return Err(Error::incompatible(format!("{}: tensor {theirs} is missing", self.origin()))
                 .help("is this the right file for this part of the model?"));
         };
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
         let tensor = self.load(&name)?;
         let tensor = match take {
             Take::Whole => tensor,
@@ -265,6 +367,10 @@ impl Weights {
             Source::Map { tensors, .. } => {
                 tensors.get(name).cloned().ok_or_else(|| unreadable(&"it is not there"))
             }
+            Source::Shards(shards) => match shards.iter().find(|shard| shard.shape(name).is_some()) {
+                Some(shard) => shard.load(name),
+                None => Err(unreadable(&"it is not there")),
+            },
         }
     }
 
@@ -274,6 +380,7 @@ impl Weights {
             Source::File { path, .. } => path.display().to_string(),
             Source::Torch { file, .. } => file.path().display().to_string(),
             Source::Map { origin, .. } => origin.clone(),
+            Source::Shards(shards) => shards.first().map(Weights::origin).unwrap_or_default(),
         }
     }
 
@@ -294,11 +401,7 @@ impl Weights {
     /// The source's name of a tensor that it has.
     fn find(&self, full: &str) -> Option<(String, Take)> {
         let alias = self.candidates(full)?;
-        let found = alias.names.into_iter().find(|name| match &*self.source {
-            Source::File { names, .. } => names.binary_search(name).is_ok(),
-            Source::Torch { tensors, .. } => tensors.contains_key(name),
-            Source::Map { tensors, .. } => tensors.contains_key(name),
-        });
+        let found = alias.names.into_iter().find(|name| self.shape(name).is_some());
         Some((found?, alias.take))
     }
 

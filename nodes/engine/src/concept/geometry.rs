@@ -16,6 +16,16 @@ pub(super) struct Cut {
     pub(super) out: (u32, u32),
 }
 
+impl Cut {
+    /// Top and left in pixels of the whole picture, resized as the cut is.
+    pub(super) fn place(&self) -> (u32, u32) {
+        let scaled = |at: u32, size: u32, out: u32| {
+            (f64::from(at) * f64::from(out) / f64::from(size.max(1))).round() as u32
+        };
+        (scaled(self.y, self.height, self.out.1), scaled(self.x, self.width, self.out.0))
+    }
+}
+
 /// The cuts of a picture of `width × height`; `name` makes each picture's random crops its own.
 pub(super) fn cuts(options: &ConceptOptions, name: &str, width: u32, height: u32) -> Vec<Cut> {
     let side = options.resolution as u32;
@@ -90,6 +100,11 @@ mod tests {
         assert_eq!(cut(64, 64), Cut { x: 0, y: 0, width: 64, height: 64, out: (64, 64) });
         assert_eq!(cut(100, 50), Cut { x: 25, y: 0, width: 50, height: 50, out: (64, 64) });
         assert_eq!(cut(50, 101), Cut { x: 0, y: 25, width: 50, height: 50, out: (64, 64) });
+        assert_eq!(
+            (cut(100, 50).place(), cut(50, 101).place()),
+            ((0, 32), (32, 0)),
+            "in pixels of the result"
+        );
     }
 
     #[test]

@@ -14,6 +14,8 @@ mod templates;
 use candle_core::Tensor;
 use sha2::{Digest, Sha256};
 
+use crate::models::TimeIds;
+
 pub use captions::caption_of_file_name;
 pub use options::{CaptionSource, ConceptOptions, Crop};
 pub use templates::{
@@ -33,6 +35,10 @@ pub struct ConceptItem {
     pub name: String,
     /// Whether this is the mirrored twin of the item before it.
     pub mirrored: bool,
+    /// Height and width of the picture that it was cut from, in its own pixels.
+    pub original: (u32, u32),
+    /// Top and left of the cut, in pixels of the picture resized as the cut was.
+    pub crop: (u32, u32),
 }
 
 impl ConceptItem {
@@ -40,6 +46,13 @@ impl ConceptItem {
     pub fn size(&self) -> (usize, usize) {
         let dims = self.pixels.dims();
         (dims[1], dims[2])
+    }
+
+    /// What SDXL is told of the picture: original height and width, top and left of the crop, height and width here.
+    pub fn time_ids(&self) -> TimeIds {
+        let (height, width) = self.size();
+        let [h, w, top, left] = [self.original.0, self.original.1, self.crop.0, self.crop.1].map(f64::from);
+        [h, w, top, left, height as f64, width as f64]
     }
 }
 

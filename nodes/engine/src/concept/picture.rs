@@ -108,6 +108,8 @@ impl Picture {
                     caption: self.caption.clone(),
                     name: if mirrored { format!("{name} (mirrored)") } else { name.clone() },
                     mirrored,
+                    original: (height, width),
+                    crop: cut.place(),
                 });
             }
         }

@@ -1,12 +1,12 @@
 //! Writing `.safetensors` that every program reads.
 
-use std::io::Write;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
 use super::Embedding;
 use super::names::check_file_name;
+use crate::files::write_whole;
 use crate::{Error, Result};
 
 impl Embedding {
@@ -62,16 +62,6 @@ impl Embedding {
             return Err(Error::invalid(format!("{name}: wanted a name that ends in .safetensors")));
         }
         let bytes = self.to_safetensors()?;
-        let beside = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
-        let written = std::fs::File::create(&beside)
-            .and_then(|mut file| {
-                file.write_all(&bytes)?;
-                file.sync_all()
-            })
-            .and_then(|()| std::fs::rename(&beside, path));
-        written.map_err(|e| {
-            let _ = std::fs::remove_file(&beside);
-            Error::io(path, &e)
-        })
+        write_whole(path, &bytes)
     }
 }

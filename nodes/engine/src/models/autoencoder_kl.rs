@@ -10,7 +10,7 @@ use super::settings::{OtherSettings, refuse_others};
 use super::unet::compute_dtype;
 use crate::checkpoint::Weights;
 use crate::ops::{
-    Conv2d, GroupNorm, Linear, Mask, Tape, Traced, add, attention, from_tokens, to_tokens,
+    Conv2d, GroupNorm, Linear, Mask, Tape, Traced, add, all_finite, attention, from_tokens, to_tokens,
     upsample_nearest_2x,
 };
 use crate::{CancelToken, Error, ErrorKind, Result};
@@ -323,7 +323,7 @@ impl AutoencoderKL {
 
 /// Half precision overflows in some autoencoders, of SDXL's first release above all; black pictures would be all that one sees of it.
 fn check_finite(x: &Tensor, side: &str, layer: &Conv2d) -> Result<()> {
-    if x.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
+    if all_finite(x)? {
         return Ok(());
     }
     let dtype = layer.weight.dtype();

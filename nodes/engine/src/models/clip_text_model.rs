@@ -1,13 +1,15 @@
-//! The text encoder: `CLIPTextModel` (Radford et al. 2021), a causal transformer over token embeddings.
+//! The text encoder: `CLIPTextModel` (Radford et al. 2021), a causal transformer over token embeddings. The encoder of CompVis' text2img-large,
+//! `BERTEmbedder`, is the same structure without the causal mask, with heads that are not as wide as the model together.
 
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
 
-use super::layers::{layer_norm, linear};
+use super::layers::{layer_norm, linear, linear_no_bias};
 use super::unet::compute_dtype;
 use crate::checkpoint::Weights;
 use crate::ops::{
-    Activation, LayerNorm, Linear, Mask, Tape, Traced, activation, add, attention, splice_rows, transfer,
+    Activation, LayerNorm, Linear, Mask, Tape, Traced, activation, add, attention, pick_tokens, splice_rows,
+    transfer,
 };
 use crate::{Error, Result};
 
@@ -33,6 +35,15 @@ pub struct ClipTextConfig {
     /// ε of the layer norms.
     #[serde(default = "small")]
     pub layer_norm_eps: f64,
+    /// Whether a token sees only those before it. False for `BERTEmbedder`; not a field of transformers' configuration.
+    #[serde(default = "yes")]
+    pub causal: bool,
+    /// Width of all heads together, where it is not [`hidden_size`](Self::hidden_size); not a field of transformers' configuration.
+    #[serde(default)]
+    pub attention_width: Option<usize>,
+    /// Width of the pooled state after its projection.
+    #[serde(default)]
+    pub projection_dim: Option<usize>,
 }
 
 fn seventy_seven() -> usize {
@@ -43,6 +54,9 @@ fn quick_gelu() -> String {
 }
 fn small() -> f64 {
     1e-5
+}
+fn yes() -> bool {
+    true
 }
 
 #[derive(Debug)]
@@ -57,13 +71,28 @@ struct EncoderLayer {
     fc2: Linear,
 }
 
+/// Which states are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HiddenLayer {
+    /// How many of the last layers are left out.
+    pub skip: usize,
+    /// Whether the states of an earlier layer go through the final layer norm, as for SD 1 and 2, or come as they are, as for SDXL. Those of the last
+    /// layer always do.
+    pub norm: bool,
+}
+
+impl HiddenLayer {
+    /// The last layer.
+    pub const LAST: Self = Self { skip: 0, norm: true };
+}
+
 /// What the encoder gives for a batch of texts.
 #[derive(Debug, Clone)]
 pub struct EncodedText {
-    /// `[B, T, d]`: the hidden states of the asked layer after the final layer norm.
+    /// `[B, T, d]`: the hidden states of the asked layer.
     pub hidden: Traced,
-    /// `[B, d]`: the last layer's normed state at the first end-of-text token of each text, not projected.
-    pub pooled: Option<Tensor>,
+    /// `[B, d]`: the last layer's normed state at the first end-of-text token of each text, not projected (see [`ClipTextModel::project`]).
+    pub pooled: Option<Traced>,
 }
 
 /// The text encoder.
@@ -75,14 +104,29 @@ pub struct ClipTextModel {
     position_embedding: Tensor,
     layers: Vec<EncoderLayer>,
     final_layer_norm: LayerNorm,
+    text_projection: Option<Linear>,
 }
 
 impl ClipTextModel {
     /// Read the model from weights in the names of transformers, with or without the leading `text_model`.
     pub fn new(config: &ClipTextConfig, weights: &Weights) -> Result<Self> {
+        let (d, eps) = (config.hidden_size, config.layer_norm_eps);
+        let text_projection = if weights.contains("text_projection.weight") {
+            let weights = weights.at("text_projection");
+            Some(linear_no_bias(&weights, d, config.projection_dim.unwrap_or(d))?)
+        } else {
+            None
+        };
         let inner = weights.at("text_model");
         let weights = if inner.contains("final_layer_norm.weight") { inner } else { weights.clone() };
-        let (d, eps) = (config.hidden_size, config.layer_norm_eps);
+        let width = config.attention_width.unwrap_or(d);
+        let in_proj = |weights: &Weights| {
+            if weights.contains("bias") {
+                linear(weights, d, width)
+            } else {
+                linear_no_bias(weights, d, width)
+            }
+        };
         let act = match config.hidden_act.as_str() {
             "quick_gelu" => Activation::QuickGelu,
             "gelu" => Activation::Gelu,
@@ -99,10 +143,10 @@ impl ClipTextModel {
                 let attn = weights.at("self_attn");
                 Ok(EncoderLayer {
                     layer_norm1: layer_norm(&weights.at("layer_norm1"), d, eps)?,
-                    q_proj: linear(&attn.at("q_proj"), d, d)?,
-                    k_proj: linear(&attn.at("k_proj"), d, d)?,
-                    v_proj: linear(&attn.at("v_proj"), d, d)?,
-                    out_proj: linear(&attn.at("out_proj"), d, d)?,
+                    q_proj: in_proj(&attn.at("q_proj"))?,
+                    k_proj: in_proj(&attn.at("k_proj"))?,
+                    v_proj: in_proj(&attn.at("v_proj"))?,
+                    out_proj: linear(&attn.at("out_proj"), width, d)?,
                     layer_norm2: layer_norm(&weights.at("layer_norm2"), d, eps)?,
                     fc1: linear(&weights.at("mlp.fc1"), d, config.intermediate_size)?,
                     fc2: linear(&weights.at("mlp.fc2"), config.intermediate_size, d)?,
@@ -116,6 +160,7 @@ impl ClipTextModel {
                 .get("position_embedding.weight", &[config.max_position_embeddings, d])?,
             layers,
             final_layer_norm: layer_norm(&weights.at("final_layer_norm"), d, eps)?,
+            text_projection,
             act,
             config: config.clone(),
         })
@@ -142,8 +187,7 @@ impl ClipTextModel {
     }
 
     /// Encode `batch` texts of equal length. `ids` holds them one after another; an id of `vocab_size + i` stands for row i of
-    /// `vectors [n, d]`. `skip` layers at the end are left out of `hidden` (0: the last layer; the final layer norm is applied in
-    /// any case). With `eos` the pooled state is made too, at the first place of that id: never at the highest id, which the
+    /// `vectors [n, d]`. With `eos` the pooled state is made too, at the first place of that id: never at the highest id, which the
     /// placeholder would be.
     pub fn forward(
         &self,
@@ -151,7 +195,7 @@ impl ClipTextModel {
         ids: &[u32],
         batch: usize,
         vectors: &Traced,
-        skip: usize,
+        wanted: HiddenLayer,
         eos: Option<u32>,
     ) -> Result<EncodedText> {
         let tokens = ids.len().checked_div(batch).unwrap_or(0);
@@ -170,31 +214,39 @@ impl ClipTextModel {
         let positions =
             positions.unsqueeze(0)?.broadcast_as((batch, tokens, self.config.hidden_size))?.contiguous()?;
         let mut x = add(tape, &x, &positions.into())?;
-        let wanted = self.layers.len().saturating_sub(skip).max(1);
-        let mut hidden = None;
+        let stop = self.layers.len().saturating_sub(wanted.skip).max(1);
+        let mut earlier = None;
         for (i, layer) in self.layers.iter().enumerate() {
-            if i == wanted {
-                hidden = Some(x.clone());
+            if i == stop {
+                earlier = Some(x.clone());
                 if eos.is_none() {
                     break;
                 }
             }
             x = self.layer(tape, layer, &x)?;
         }
-        let last = match &hidden {
-            Some(_) if eos.is_none() => None,
+        let last = match (&earlier, eos) {
+            (Some(_), None) => None,
             _ => Some(self.final_layer_norm.forward(tape, &x)?),
         };
         let pooled = match (eos, &last) {
-            (Some(eos), Some(last)) => Some(pool(last.value(), ids, tokens, eos)?),
+            (Some(eos), Some(last)) => Some(pick_tokens(tape, last, &ends(ids, tokens, eos))?),
             _ => None,
         };
-        let hidden = match (hidden, last) {
-            (Some(hidden), _) => self.final_layer_norm.forward(tape, &hidden)?,
-            (None, Some(last)) => last,
+        let hidden = match (earlier, last) {
+            (Some(hidden), _) if wanted.norm => self.final_layer_norm.forward(tape, &hidden)?,
+            (Some(hidden), _) | (None, Some(hidden)) => hidden,
             (None, None) => return Err(Error::invalid("the text encoder has no layers")),
         };
         Ok(EncodedText { hidden, pooled })
+    }
+
+    /// The pooled state `[B, d]` in the space that texts share with pictures, `[B, projection_dim]`; as it is, where the model has no projection.
+    pub fn project(&self, tape: &Tape, pooled: &Traced) -> Result<Traced> {
+        match &self.text_projection {
+            Some(projection) => projection.forward(tape, pooled),
+            None => Ok(pooled.clone()),
+        }
     }
 
     fn layer(&self, tape: &Tape, layer: &EncoderLayer, x: &Traced) -> Result<Traced> {
@@ -202,7 +254,8 @@ impl ClipTextModel {
         let q = layer.q_proj.forward(tape, &h)?;
         let k = layer.k_proj.forward(tape, &h)?;
         let v = layer.v_proj.forward(tape, &h)?;
-        let o = attention(tape, &q, &k, &v, self.config.num_attention_heads, Mask::Causal)?;
+        let mask = if self.config.causal { Mask::Causal } else { Mask::None };
+        let o = attention(tape, &q, &k, &v, self.config.num_attention_heads, mask)?;
         let x = add(tape, &layer.out_proj.forward(tape, &o)?, x)?;
         let h = layer.layer_norm2.forward(tape, &x)?;
         let h = activation(tape, &layer.fc1.forward(tape, &h)?, self.act)?;
@@ -210,15 +263,8 @@ impl ClipTextModel {
     }
 }
 
-/// The state at the first `eos` of each text, or at its last place where there is none.
-fn pool(hidden: &Tensor, ids: &[u32], tokens: usize, eos: u32) -> Result<Tensor> {
-    let rows = ids
-        .chunks_exact(tokens)
-        .enumerate()
-        .map(|(b, ids)| {
-            let place = ids.iter().position(|id| *id == eos).unwrap_or(tokens - 1);
-            Ok(hidden.get(b)?.narrow(0, place, 1)?)
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(Tensor::cat(&rows, 0)?)
+/// The first `eos` of each text, or its last place where there is none.
+fn ends(ids: &[u32], tokens: usize, eos: u32) -> Vec<usize> {
+    let end = |ids: &[u32]| ids.iter().position(|id| *id == eos).unwrap_or(tokens - 1);
+    ids.chunks_exact(tokens).map(end).collect()
 }

@@ -1,12 +1,10 @@
 //! The residual block of UNet and autoencoder (`ResnetBlock2D`): two rounds of group norm, SiLU and a 3×3 convolution, with the
 //! time embedding added between them.
 
-use candle_core::Tensor;
-
 use super::layers::{conv2d, conv3x3, group_norm, linear};
 use crate::Result;
 use crate::checkpoint::Weights;
-use crate::ops::{Conv2d, GroupNorm, Linear, Tape, Traced, add, add_per_channel, silu};
+use crate::ops::{Conv2d, GroupNorm, Linear, Tape, Traced, add, add_per_channel};
 
 /// The sizes of a block.
 #[derive(Debug, Clone, Copy)]
@@ -48,11 +46,11 @@ impl ResnetBlock2D {
         })
     }
 
-    /// `x [B, C, H, W]`, `temb [B, temb_channels]` → `[B, C′, H, W]`.
-    pub(super) fn forward(&self, tape: &Tape, x: &Traced, temb: Option<&Tensor>) -> Result<Traced> {
+    /// `x [B, C, H, W]`, SiLU(temb) `[B, temb_channels]` → `[B, C′, H, W]`. All blocks see the same embedding, so its activation is made once, outside.
+    pub(super) fn forward(&self, tape: &Tape, x: &Traced, temb: Option<&Traced>) -> Result<Traced> {
         let mut h = self.conv1.forward(tape, &self.norm1.forward_silu(tape, x)?)?;
         if let (Some(proj), Some(temb)) = (&self.time_emb_proj, temb) {
-            h = add_per_channel(tape, &h, &proj.apply(&silu(temb)?)?)?;
+            h = add_per_channel(tape, &h, &proj.forward(tape, temb)?)?;
         }
         let h = self.conv2.forward(tape, &self.norm2.forward_silu(tape, &h)?)?;
         match &self.conv_shortcut {

@@ -1,98 +1,29 @@
-//! The denoiser: `UNet2DConditionModel` of the structure of Stable Diffusion 1, in any widths and depths.
+//! The denoiser: `UNet2DConditionModel` of the structure of Stable Diffusion, in any widths and depths.
 
 use candle_core::{Device, Tensor};
-use serde::Deserialize;
-use serde_json::{Value, json};
 
 use super::layers::{conv2d, conv3x3, group_norm, linear};
 use super::resnet::{ResnetBlock2D, ResnetConfig};
-use super::settings::{OtherSettings, refuse_others};
 use super::transformer::{Transformer2DModel, TransformerConfig};
+use super::unet_config::UNet2DConditionConfig;
 use crate::checkpoint::Weights;
 use crate::ops::{
-    Conv2d, GroupNorm, Linear, Tape, Traced, concat_channels, silu, transfer, upsample_nearest_2x,
+    Activation, Conv2d, GroupNorm, Linear, Tape, Traced, activation, add, concat, transfer,
+    upsample_nearest_2x,
 };
 use crate::{Error, Result};
 
-/// `unet/config.json`, as far as this structure needs it.
-#[derive(Debug, Clone, Deserialize)]
-pub struct UNet2DConditionConfig {
-    /// Channels of the latents.
-    pub in_channels: usize,
-    /// Channels of the prediction.
-    pub out_channels: usize,
-    /// Channels of each level.
-    pub block_out_channels: Vec<usize>,
-    /// `CrossAttnDownBlock2D` or `DownBlock2D` for each level.
-    pub down_block_types: Vec<String>,
-    /// `CrossAttnUpBlock2D` or `UpBlock2D` for each level, deepest first.
-    pub up_block_types: Vec<String>,
-    /// Residual blocks of each level on the way down; one more on the way up.
-    pub layers_per_block: usize,
-    /// Width of the text encoder's output.
-    pub cross_attention_dim: usize,
-    /// Named so by diffusers, but the *number* of heads: one for all levels, or one for each.
-    #[serde(default = "eight")]
-    pub attention_head_dim: OneOrEach,
-    /// Groups of the group norms.
-    #[serde(default = "thirty_two")]
-    pub norm_num_groups: usize,
-    /// ε of the group norms.
-    #[serde(default = "small")]
-    pub norm_eps: f64,
-    /// Transformer blocks of each spatial transformer.
-    #[serde(default = "one")]
-    pub transformer_layers_per_block: OneOrEach,
-    /// Linear layers instead of 1×1 convolutions around the transformer blocks.
-    #[serde(default)]
-    pub use_linear_projection: bool,
-    /// Whether cosines come before sines in the time embedding.
-    #[serde(default = "yes")]
-    pub flip_sin_to_cos: bool,
-    /// Shift of the frequencies of the time embedding.
-    #[serde(default)]
-    pub freq_shift: f64,
-    /// The number of heads, in configurations that name it rightly; it counts before [`attention_head_dim`](Self::attention_head_dim).
-    #[serde(default)]
-    pub num_attention_heads: Option<OneOrEach>,
-    #[serde(flatten)]
-    others: OtherSettings,
+/// What SDXL is told beside the prompt (Podell et al. 2023, section 2.2).
+#[derive(Debug, Clone)]
+pub struct AddedConditioning {
+    /// `[B, P]`: the pooled and projected state of the last text encoder.
+    pub text_embeds: Traced,
+    /// Of each picture.
+    pub time_ids: Vec<TimeIds>,
 }
 
-/// One number for all levels, or one for each.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-pub enum OneOrEach {
-    /// For all levels.
-    One(usize),
-    /// For each level.
-    Each(Vec<usize>),
-}
-
-impl OneOrEach {
-    fn at(&self, level: usize) -> usize {
-        match self {
-            Self::One(n) => *n,
-            Self::Each(all) => all.get(level).or(all.last()).copied().unwrap_or(1),
-        }
-    }
-}
-
-fn eight() -> OneOrEach {
-    OneOrEach::One(8)
-}
-fn one() -> OneOrEach {
-    OneOrEach::One(1)
-}
-fn thirty_two() -> usize {
-    32
-}
-fn small() -> f64 {
-    1e-5
-}
-fn yes() -> bool {
-    true
-}
+/// Where a training picture came from, in pixels: original height and width, top and left of the crop, target height and width.
+pub type TimeIds = [f64; 6];
 
 /// A residual block and the transformer after it, on levels that have one.
 type Layer = (ResnetBlock2D, Option<Transformer2DModel>);
@@ -114,6 +45,7 @@ struct UpBlock {
 pub struct UNet2DConditionModel {
     config: UNet2DConditionConfig,
     time_embedding: (Linear, Linear),
+    add_embedding: Option<(Linear, Linear)>,
     conv_in: Conv2d,
     down_blocks: Vec<DownBlock>,
     mid_block: (ResnetBlock2D, Transformer2DModel, ResnetBlock2D),
@@ -198,11 +130,22 @@ impl UNet2DConditionModel {
             previous = output;
         }
 
+        let embedding = |name: &str, inner: usize| -> Result<(Linear, Linear)> {
+            let weights = weights.at(name);
+            Ok((
+                linear(&weights.at("linear_1"), inner, temb_channels)?,
+                linear(&weights.at("linear_2"), temb_channels, temb_channels)?,
+            ))
+        };
         Ok(Self {
-            time_embedding: (
-                linear(&weights.at("time_embedding.linear_1"), first, temb_channels)?,
-                linear(&weights.at("time_embedding.linear_2"), temb_channels, temb_channels)?,
-            ),
+            time_embedding: embedding("time_embedding", first)?,
+            add_embedding: match config.addition_embed_type {
+                Some(_) => {
+                    let inner = config.projection_class_embeddings_input_dim.unwrap_or(0);
+                    Some(embedding("add_embedding", inner)?)
+                }
+                None => None,
+            },
             conv_in: conv3x3(&weights.at("conv_in"), config.in_channels, first)?,
             down_blocks,
             mid_block,
@@ -233,9 +176,21 @@ impl UNet2DConditionModel {
         compute_dtype(&self.conv_in.weight)
     }
 
-    /// The prediction for `x [B, C, H, W]` of any size at `timesteps` (one for each picture; fractions are allowed) under `context [B, T, D]`.
-    pub fn forward(&self, tape: &Tape, x: &Traced, timesteps: &[f64], context: &Traced) -> Result<Traced> {
+    /// The prediction for `x [B, C, H, W]` of any size at `timesteps` (one for each picture; fractions are allowed) under `context [B, T, D]` and,
+    /// for SDXL, `added`; other models leave it aside. An inpainting model that is given latents alone is told that all is to be painted.
+    pub fn forward(
+        &self,
+        tape: &Tape,
+        x: &Traced,
+        timesteps: &[f64],
+        context: &Traced,
+        added: Option<&AddedConditioning>,
+    ) -> Result<Traced> {
         let (batch, channels, height, width) = x.value().dims4()?;
+        if channels + 5 == self.config.in_channels && channels == BLANK.len() {
+            let x = concat(tape, x, &nothing_to_keep(x.value())?.into(), 1)?;
+            return self.forward(tape, &x, timesteps, context, added);
+        }
         if channels != self.config.in_channels || height * width == 0 {
             return Err(Error::invalid(format!(
                 "latents of shape {:?} do not fit a UNet of {} channels",
@@ -252,9 +207,9 @@ impl UNet2DConditionModel {
             .help("the prompt was encoded with the text encoder of another model family"));
         }
         // Text encoder and autoencoder may be kept in another type, or elsewhere.
-        let x = &transfer(tape, x, self.compute_dtype(), self.device())?;
-        let context = &transfer(tape, context, self.compute_dtype(), self.device())?;
-        let temb = self.time_embedding(timesteps, batch)?;
+        let x = &self.to_compute(tape, x)?;
+        let context = &self.to_compute(tape, context)?;
+        let temb = activation(tape, &self.embedded(tape, timesteps, batch, added)?, Activation::Silu)?;
         let temb = Some(&temb);
 
         let mut h = self.conv_in.forward(tape, x)?;
@@ -282,7 +237,7 @@ impl UNet2DConditionModel {
                         "the UNet has more layers on its way up than on its way down",
                     ));
                 };
-                h = run(tape, layer, &concat_channels(tape, &h, &skip)?, temb, context)?;
+                h = run(tape, layer, &concat(tape, &h, &skip, 1)?, temb, context)?;
             }
             if let Some(upsampler) = &block.upsampler {
                 // To the size of the skip that is next: sides that are no multiples of 2^levels were rounded up on the way down.
@@ -296,27 +251,77 @@ impl UNet2DConditionModel {
         self.conv_out.forward(tape, &self.conv_norm_out.forward_silu(tape, &h)?)
     }
 
-    /// Sinusoids of the timesteps (Vaswani et al. 2017; `get_timestep_embedding` in diffusers), then two linear layers. Computed in
-    /// f64 up to the layers: at t = 999 half precision would leave nothing of the phase.
-    fn time_embedding(&self, timesteps: &[f64], batch: usize) -> Result<Tensor> {
+    fn to_compute(&self, tape: &Tape, x: &Traced) -> Result<Traced> {
+        transfer(tape, x, self.compute_dtype(), self.device())
+    }
+
+    /// The time embedding `[B, temb_channels]`: of the timesteps, plus that of what was `added`.
+    fn embedded(
+        &self,
+        tape: &Tape,
+        timesteps: &[f64],
+        batch: usize,
+        added: Option<&AddedConditioning>,
+    ) -> Result<Traced> {
         if timesteps.len() != batch {
             return Err(Error::invalid(format!("{} timesteps for a batch of {batch}", timesteps.len())));
         }
-        let half = self.config.block_out_channels[0] / 2;
+        let two_layers = |(linear_1, linear_2): &(Linear, Linear), x: &Traced| {
+            let h = linear_1.forward(tape, &self.to_compute(tape, x)?)?;
+            linear_2.forward(tape, &activation(tape, &h, Activation::Silu)?)
+        };
+        let sinusoids = self.sinusoids(timesteps, self.config.block_out_channels[0])?;
+        let temb = two_layers(&self.time_embedding, &sinusoids.into())?;
+        let (Some(layers), Some(wanted)) = (&self.add_embedding, self.config.pooled_width()) else {
+            return Ok(temb);
+        };
+        let Some(AddedConditioning { text_embeds, time_ids }) = added else {
+            return Err(Error::incompatible(
+                "this UNet wants a pooled text and the picture's sizes, too, and the conditioning has none",
+            )
+            .help("encode the prompt with both text encoders of the SDXL checkpoint"));
+        };
+        if text_embeds.dims() != [batch, wanted] || time_ids.len() != batch {
+            return Err(Error::incompatible(format!(
+                "the pooled text has shape {:?} with sizes for {} pictures, but this UNet wants [{batch}, {wanted}]",
+                text_embeds.dims(),
+                time_ids.len()
+            ))
+            .help("the prompt was encoded with the text encoders of another model family"));
+        }
+        let each = self.config.addition_time_embed_dim.unwrap_or(0);
+        let sizes = self.sinusoids(&time_ids.concat(), each)?.reshape((batch, 6 * each))?;
+        let text_embeds = self.to_compute(tape, text_embeds)?;
+        let both = concat(tape, &text_embeds, &self.to_compute(tape, &sizes.into())?, 1)?;
+        add(tape, &temb, &two_layers(layers, &both)?)
+    }
+
+    /// Sinusoids `[values, channels]` in f32 (Vaswani et al. 2017; `get_timestep_embedding` in diffusers). The angles are computed in f64: at t = 999
+    /// half precision would leave nothing of the phase.
+    fn sinusoids(&self, values: &[f64], channels: usize) -> Result<Tensor> {
+        let half = channels / 2;
         let frequency = |i: usize| (-(1e4f64.ln()) * i as f64 / (half as f64 - self.config.freq_shift)).exp();
-        let mut values = Vec::with_capacity(batch * 2 * half);
-        for t in timesteps {
-            let angles = (0..half).map(|i| t * frequency(i));
+        let mut numbers = Vec::with_capacity(values.len() * 2 * half);
+        for value in values {
+            let angles = (0..half).map(|i| value * frequency(i));
             let (sin, cos): (Vec<f32>, Vec<f32>) = angles.map(|a| (a.sin() as f32, a.cos() as f32)).unzip();
             let (first, second) = if self.config.flip_sin_to_cos { (cos, sin) } else { (sin, cos) };
-            values.extend(first);
-            values.extend(second);
+            numbers.extend(first);
+            numbers.extend(second);
         }
-        let emb =
-            Tensor::from_vec(values, (batch, 2 * half), self.device())?.to_dtype(self.compute_dtype())?;
-        let (linear_1, linear_2) = &self.time_embedding;
-        linear_2.apply(&silu(&linear_1.apply(&emb)?)?)
+        Ok(Tensor::from_vec(numbers, (values.len(), 2 * half), self.device())?)
     }
+}
+
+/// The latent of a picture without a value anywhere, as ComfyUI gives it to inpainting models (`blank_inpaint_image_like` in its `model_base.py`).
+const BLANK: [f32; 4] = [0.8223, -0.6876, 0.6364, 0.1380];
+
+/// For latents `[B, 4, h, w]` the five channels more that say: paint everywhere (a mask of ones), there is no picture yet. `[B, 5, h, w]`
+fn nothing_to_keep(x: &Tensor) -> Result<Tensor> {
+    let (batch, _, height, width) = x.dims4()?;
+    let values = [1.0, BLANK[0], BLANK[1], BLANK[2], BLANK[3]];
+    let channels = Tensor::new(&values, x.device())?.to_dtype(x.dtype())?.reshape((1, 5, 1, 1))?;
+    Ok(channels.broadcast_as((batch, 5, height, width))?.contiguous()?)
 }
 
 /// The type that is computed in with this weight: its own, but f32 on the CPU.
@@ -328,7 +333,7 @@ fn run(
     tape: &Tape,
     (resnet, attention): &Layer,
     x: &Traced,
-    temb: Option<&Tensor>,
+    temb: Option<&Traced>,
     context: &Traced,
 ) -> Result<Traced> {
     let h = resnet.forward(tape, x, temb)?;
@@ -346,57 +351,4 @@ fn block_size(x: &Traced) -> Result<(usize, usize)> {
 
 fn has_attention(kind: &str) -> bool {
     kind.starts_with("CrossAttn")
-}
-
-impl UNet2DConditionConfig {
-    fn check(&self, origin: &str) -> Result<()> {
-        refuse_others(
-            "UNet",
-            origin,
-            &self.others,
-            &[
-                ("act_fn", json!("silu")),
-                ("addition_embed_type", Value::Null),
-                ("class_embed_type", Value::Null),
-                ("conv_in_kernel", json!(3)),
-                ("conv_out_kernel", json!(3)),
-                ("dual_cross_attention", json!(false)),
-                ("encoder_hid_dim", Value::Null),
-                ("mid_block_type", json!("UNetMidBlock2DCrossAttn")),
-                ("num_class_embeds", Value::Null),
-                ("only_cross_attention", json!(false)),
-                ("resnet_time_scale_shift", json!("default")),
-                ("time_cond_proj_dim", Value::Null),
-                ("time_embedding_type", json!("positional")),
-            ],
-        )?;
-        let levels = self.block_out_channels.len();
-        let problem =
-            if levels == 0 || self.down_block_types.len() != levels || self.up_block_types.len() != levels {
-                format!(
-                    "{levels} widths, {} down blocks, {} up blocks",
-                    self.down_block_types.len(),
-                    self.up_block_types.len()
-                )
-            } else if let Some(kind) = self.down_block_types.iter().chain(&self.up_block_types).find(|kind| {
-                !["CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"]
-                    .contains(&kind.as_str())
-            }) {
-                format!("block type {kind} is not known")
-            } else if self
-                .block_out_channels
-                .iter()
-                .any(|c| self.norm_num_groups == 0 || c % self.norm_num_groups != 0)
-            {
-                format!(
-                    "widths {:?} cannot be normed in {} groups",
-                    self.block_out_channels, self.norm_num_groups
-                )
-            } else {
-                return Ok(());
-            };
-        Err(Error::incompatible(format!(
-            "{origin}: this UNet is not of Stable Diffusion 1's structure: {problem}"
-        )))
-    }
 }

@@ -5,7 +5,7 @@
 //!
 //! Derivatives: SiLU′ = σ(x)(1 + x(1 − σ(x))) · QuickGELU′ = s(1 + 1.702 x(1 − s)), s = σ(1.702 x) · GELU′ = Φ(x) + x φ(x).
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, Tensor};
 use rayon::prelude::*;
 
 use super::elementwise::{map, zip_map};
@@ -183,10 +183,4 @@ fn rows_per_task(n: usize) -> usize {
 
 fn halves(x: &Tensor, n: usize) -> Result<(Tensor, Tensor)> {
     Ok((x.narrow(D::Minus1, 0, n)?.contiguous()?, x.narrow(D::Minus1, n, n)?.contiguous()?))
-}
-
-/// SiLU outside the tape, for constants (the time embedding).
-pub(crate) fn silu(x: &Tensor) -> Result<Tensor> {
-    let wide = x.to_dtype(DType::F32)?;
-    Ok(Activation::Silu.value_composed(&wide)?.to_dtype(x.dtype())?)
 }

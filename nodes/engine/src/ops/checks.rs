@@ -215,10 +215,23 @@ fn layouts_and_sums() {
             assert_close(y.value(), &wanted, 1e-7, "upsample");
         }
         assert!(upsample_nearest_2x(&Tape::default(), &x.clone().into(), (6, 12)).is_err());
-        check("concat", &x, |tape, x| concat_channels(tape, x, &x.clone()));
+        check("concat", &x, |tape, x| concat(tape, x, &x.clone(), 1));
         let down = |tape: &Tape, x: &Traced| transfer(tape, x, DType::F64, d);
         check("transfer", &x, |tape, x| transfer(tape, &down(tape, x)?, DType::F32, d));
-        check("add per channel", &x, |tape, x| add_per_channel(tape, x, &noise(d, &[2, 3], 8)));
+        let v = noise(d, &[2, 3], 8);
+        check("add per channel", &x, |tape, x| add_per_channel(tape, x, &v.clone().into()));
+        check("per channel", &v, |tape, v| add_per_channel(tape, &x.clone().into(), v));
+        let rows = noise(d, &[3, 7], 9);
+        check("columns", &rows, |tape, x| columns(tape, x, 2, 4));
+        check("two parts", &rows, |tape, x| {
+            concat(tape, &columns(tape, x, 5, 2)?, &columns(tape, x, 0, 5)?, 1)
+        });
+        let texts = noise(d, &[2, 4, 3], 10);
+        check("pick tokens", &texts, |tape, x| pick_tokens(tape, x, &[3, 1]));
+        let picked = pick_tokens(&Tape::default(), &texts.clone().into(), &[3, 1]).unwrap();
+        let wanted =
+            Tensor::stack(&[texts.get(0).unwrap().get(3).unwrap(), texts.get(1).unwrap().get(1).unwrap()], 0);
+        assert_close(picked.value(), &wanted.unwrap(), 1e-7, "picked tokens");
     }
 }
 

@@ -37,12 +37,12 @@ pub fn add(tape: &Tape, a: &Traced, b: &Traced) -> Result<Traced> {
     Ok(tape.record(value, &[a, b], |gradient| Ok(vec![Some(gradient.clone()), Some(gradient.clone())])))
 }
 
-/// `x [B, C, H, W] + v [B, C]`, each `v` spread over its plane; `v` is a constant (the time embedding).
-pub fn add_per_channel(tape: &Tape, x: &Traced, v: &Tensor) -> Result<Traced> {
+/// `x [B, C, H, W] + v [B, C]`, each `v` spread over its plane (the time embedding). The gradient of `v` is the sum over its plane.
+pub fn add_per_channel(tape: &Tape, x: &Traced, v: &Traced) -> Result<Traced> {
     tape.check()?;
     let (b, c, h, w) = x.value().dims4()?;
     let value = if has_kernel(x.value()) {
-        let (x, v) = (x.value().contiguous()?, v.contiguous()?);
+        let (x, v) = (x.value().contiguous()?, v.value().contiguous()?);
         let mut out = vec![0f32; x.elem_count()];
         {
             let (x, v) = (View::new(&x)?, View::new(&v)?);
@@ -55,9 +55,18 @@ pub fn add_per_channel(tape: &Tape, x: &Traced, v: &Tensor) -> Result<Traced> {
         }
         tensor(out, &[b, c, h, w])?
     } else {
-        x.value().broadcast_add(&v.reshape((b, c, 1, 1))?)?
+        x.value().broadcast_add(&v.value().reshape((b, c, 1, 1))?)?
     };
-    Ok(tape.record(value, &[x], |gradient| Ok(vec![Some(gradient.clone())])))
+    let wants = v.is_tracked();
+    Ok(tape.record(value, &[x, v], move |gradient| {
+        let of_v = if wants { Some(gradient.flatten_from(2)?.sum(2)?) } else { None };
+        Ok(vec![Some(gradient.clone()), of_v])
+    }))
+}
+
+/// Whether all numbers are finite: NaN and infinity survive a sum of absolute values.
+pub(crate) fn all_finite(x: &Tensor) -> Result<bool> {
+    Ok(x.to_dtype(candle_core::DType::F32)?.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite())
 }
 
 /// `f` of every element, on the CPU, with vector instructions.

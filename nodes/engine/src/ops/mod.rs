@@ -21,16 +21,16 @@ mod tape;
 mod transfer;
 mod view;
 
-pub(crate) use activation::silu;
 pub use activation::{Activation, activation, geglu};
 pub use attention::{Mask, attention};
 pub use conv2d::Conv2d;
+pub(crate) use elementwise::all_finite;
 pub use elementwise::{add, add_per_channel};
 pub use group_norm::GroupNorm;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use resample::upsample_nearest_2x;
-pub use rows::{concat_channels, from_tokens, to_tokens};
+pub use rows::{columns, concat, from_tokens, pick_tokens, to_tokens};
 pub use splice::splice_rows;
 pub use tape::{Tape, Traced};
 pub use transfer::transfer;

@@ -1,4 +1,4 @@
-//! Changes of layout: planes to tokens and back, and concatenation over channels.
+//! Changes of layout: planes to tokens and back, joining, and taking parts.
 
 use candle_core::Tensor;
 
@@ -27,16 +27,42 @@ fn planes(x: &Tensor, h: usize, w: usize) -> Result<Tensor> {
     Ok(x.transpose(1, 2)?.contiguous()?.reshape((b, c, h, w))?)
 }
 
-/// `a [B, C₁, H, W]`, `b [B, C₂, H, W]` → `[B, C₁ + C₂, H, W]`. The gradient is cut where the two were joined.
-pub fn concat_channels(tape: &Tape, a: &Traced, b: &Traced) -> Result<Traced> {
+/// `a` and `b` joined along `dim`: `[B, C₁, H, W]` and `[B, C₂, H, W]` to `[B, C₁ + C₂, H, W]`. The gradient is cut where the two were joined.
+pub fn concat(tape: &Tape, a: &Traced, b: &Traced, dim: usize) -> Result<Traced> {
     tape.check()?;
-    let (first, second) = (a.value().dim(1)?, b.value().dim(1)?);
-    let value = Tensor::cat(&[a.value(), b.value()], 1)?;
+    let (first, second) = (a.value().dim(dim)?, b.value().dim(dim)?);
+    let value = Tensor::cat(&[a.value(), b.value()], dim)?;
     let wants = (a.is_tracked(), b.is_tracked());
     Ok(tape.record(value, &[a, b], move |gradient| {
         let part = |wanted: bool, start: usize, length: usize| -> Result<Option<Tensor>> {
-            if wanted { Ok(Some(gradient.narrow(1, start, length)?.contiguous()?)) } else { Ok(None) }
+            if wanted { Ok(Some(gradient.narrow(dim, start, length)?.contiguous()?)) } else { Ok(None) }
         };
         Ok(vec![part(wants.0, 0, first)?, part(wants.1, first, second)?])
+    }))
+}
+
+/// `length` of the columns of `x [n, D]`, from `start`. The gradient of the others is zero.
+pub fn columns(tape: &Tape, x: &Traced, start: usize, length: usize) -> Result<Traced> {
+    tape.check()?;
+    let (_, width) = x.value().dims2()?;
+    if (start, length) == (0, width) {
+        return Ok(x.clone());
+    }
+    let value = x.value().narrow(1, start, length)?.contiguous()?;
+    Ok(tape.record(value, &[x], move |gradient| {
+        Ok(vec![Some(gradient.pad_with_zeros(1, start, width - start - length)?)])
+    }))
+}
+
+/// One token of each text: `x [B, T, C]` → `[B, C]`, text b's at `places[b]`. The gradient goes to those tokens alone.
+pub fn pick_tokens(tape: &Tape, x: &Traced, places: &[usize]) -> Result<Traced> {
+    tape.check()?;
+    let (batch, tokens, channels) = x.value().dims3()?;
+    let rows: Vec<u32> = places.iter().enumerate().map(|(b, place)| (b * tokens + place) as u32).collect();
+    let rows = Tensor::new(rows.as_slice(), x.value().device())?;
+    let value = x.value().contiguous()?.reshape((batch * tokens, channels))?.index_select(&rows, 0)?;
+    Ok(tape.record(value, &[x], move |gradient| {
+        let all = Tensor::zeros((batch * tokens, channels), gradient.dtype(), gradient.device())?;
+        Ok(vec![Some(all.index_add(&rows, gradient, 0)?.reshape((batch, tokens, channels))?)])
     }))
 }

@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use crate::concept::Concept;
-use crate::models::AutoencoderKL;
+use crate::models::{AutoencoderKL, TimeIds};
 use crate::{CancelToken, Result};
 
 /// The posterior of one picture (or of its mirrored twin), in f32.
@@ -17,6 +17,8 @@ pub struct CachedLatents {
     pub weight: Option<Tensor>,
     /// The picture's own caption, if it has one.
     pub caption: Option<String>,
+    /// Where the picture came from, as SDXL is told.
+    pub time_ids: TimeIds,
 }
 
 /// All posteriors, in groups of equal size; a batch is drawn from one group.
@@ -54,7 +56,8 @@ impl LatentCache {
                         None => None,
                     };
                     let weight = weight.map(|weight| weight.to_device(mean.device())).transpose()?;
-                    group.push(CachedLatents { mean, std, weight, caption: item.caption.clone() });
+                    let (caption, time_ids) = (item.caption.clone(), item.time_ids());
+                    group.push(CachedLatents { mean, std, weight, caption, time_ids });
                     done += 1;
                     progress(done, total);
                 }

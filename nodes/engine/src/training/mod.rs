@@ -2,8 +2,8 @@
 //! loss; everything else stays as it is.
 //!
 //! One step: z = s·(mean + std·ε₀) from the cached posterior of a picture → z_t = √ᾱ_t·z + √(1−ᾱ_t)·ε → a prompt from a template or
-//! caption, in which the placeholder stands for the vectors → text encoder → UNet → mean squared error against ε or v → the gradient of
-//! the `[n, d]` matrix alone → optimiser → norm control.
+//! caption, in which the placeholder stands for the vectors → text encoders → UNet → mean squared error against ε or v → the gradient of
+//! the `[n, D]` matrix alone → optimiser → norm control. D is the width of all text encoders together: SDXL's two are learned in one run.
 
 mod captions;
 mod initial;
@@ -17,10 +17,10 @@ mod state;
 mod trainer;
 
 pub use captions::PromptIds;
-pub use initial::{check_placeholder, initial_vectors, vocabulary_norm};
+pub use initial::{VocabularyScale, check_placeholder, initial_vectors, vocabulary_rms, vocabulary_scales};
 pub use latents::{CachedLatents, LatentCache};
 pub use loss::{MicroBatch, loss_and_gradient};
-pub use norm::NormControl;
+pub use norm::{NormControl, angle, norm};
 pub use optimiser::{AdamW, AdamWConfig, LearningRateSchedule, Optimiser, OptimiserConfig, Sgd, SgdConfig};
 pub use preset::Preset;
 pub use settings::{Choices, TrainingSettings};

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::initial::VocabularyScale;
 use crate::{Error, Result};
 
 /// What happens to each vector's norm after an optimiser step.
@@ -58,33 +59,37 @@ impl NormControl {
         }
     }
 
-    /// Apply it to `n` rows of width `d`; `vocabulary_norm` is the mean norm of the vocabulary's rows.
-    pub fn apply(self, vectors: &mut [f32], d: usize, vocabulary_norm: f64) {
-        let target = |norm: f64| match self {
-            Self::None => norm,
-            Self::Fixed { scale } => scale * vocabulary_norm,
-            Self::Pull { strength } => norm + strength * (vocabulary_norm - norm),
-        };
+    /// Apply it to `vectors` `[n, D]`, row-major: to each text encoder's part of each row, by its own vocabulary.
+    pub fn apply(self, vectors: &mut [f32], scales: &[VocabularyScale]) {
         if self == Self::None {
             return;
         }
-        for row in vectors.chunks_exact_mut(d) {
-            let norm = norm(row);
-            if norm > 0.0 {
-                let factor = (target(norm) / norm) as f32;
-                row.iter_mut().for_each(|x| *x *= factor);
+        let width = scales.last().map_or(1, |scale| scale.columns.end);
+        for row in vectors.chunks_exact_mut(width) {
+            for VocabularyScale { columns, mean_norm } in scales {
+                let part = &mut row[columns.clone()];
+                let norm = norm(part);
+                let target = match self {
+                    Self::None => norm,
+                    Self::Fixed { scale } => scale * mean_norm,
+                    Self::Pull { strength } => norm + strength * (mean_norm - norm),
+                };
+                if norm > 0.0 {
+                    let factor = (target / norm) as f32;
+                    part.iter_mut().for_each(|x| *x *= factor);
+                }
             }
         }
     }
 }
 
 /// The Euclidean norm of a row.
-pub(super) fn norm(row: &[f32]) -> f64 {
+pub fn norm(row: &[f32]) -> f64 {
     row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt()
 }
 
 /// The angle between two rows, in degrees.
-pub(super) fn angle(a: &[f32], b: &[f32]) -> f64 {
+pub fn angle(a: &[f32], b: &[f32]) -> f64 {
     let dot: f64 = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
     let size = norm(a) * norm(b);
     if size > 0.0 { (dot / size).clamp(-1.0, 1.0).acos().to_degrees() } else { 0.0 }
@@ -103,11 +108,18 @@ mod tests {
             (NormControl::Pull { strength: 0.5 }, 3.5),
         ] {
             let mut rows = vec![3.0, 4.0, 0.0, 0.0];
-            control.apply(&mut rows, 2, 2.0);
+            control.apply(&mut rows, &[VocabularyScale { columns: 0..2, mean_norm: 2.0 }]);
             assert!((norm(&rows[..2]) - wanted).abs() < 1e-6);
             assert_eq!(rows[2..], [0.0, 0.0], "a zero row has no direction to scale");
         }
         assert!((angle(&[1., 0.], &[0., 2.]) - 90.0).abs() < 1e-9);
+
+        // Two text encoders: each part of a row by its own vocabulary.
+        let mut row = vec![3.0, 4.0, 5.0];
+        let scales =
+            [(0..2, 2.0), (2..3, 1.0)].map(|(columns, mean_norm)| VocabularyScale { columns, mean_norm });
+        NormControl::Fixed { scale: 1.0 }.apply(&mut row, &scales);
+        assert!((norm(&row[..2]) - 2.0).abs() < 1e-6 && (row[2] - 1.0).abs() < 1e-6, "{row:?}");
     }
 
     #[test]

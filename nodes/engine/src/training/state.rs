@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
@@ -10,6 +9,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::trainer::{State, Trainer};
 use crate::diffusion::TorchRng;
+use crate::files::write_whole;
 use crate::{Error, Result};
 
 const FILE: &str = "state.safetensors";
@@ -23,7 +23,7 @@ pub struct RunFolder {
 /// What a run has learned so far.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// The vectors `[n, d]`, in f32.
+    /// The vectors `[n, D]`, in f32; [`TextEncoders::split`](crate::models::TextEncoders::split) tells whose columns are whose.
     pub vectors: Tensor,
     /// The loss of every step.
     pub losses: Vec<f32>,
@@ -62,10 +62,10 @@ impl RunFolder {
         let Some(file) = StateFile::read(&self.path)? else { return Ok(None) };
         let saved = file.open()?;
         let (vectors, shape) = saved.tensor("vectors")?;
-        let &[n, d] = shape.as_slice() else {
-            return Err(file.damaged(format!("vectors have the shape {shape:?}, wanted [n, d]")));
+        let &[n, width] = shape.as_slice() else {
+            return Err(file.damaged(format!("vectors have the shape {shape:?}, wanted [n, D]")));
         };
-        let vectors = Tensor::from_vec(vectors, (n, d), &Device::Cpu)?;
+        let vectors = Tensor::from_vec(vectors, (n, width), &Device::Cpu)?;
         Ok(Some(Snapshot { vectors, losses: saved.tensor("losses")?.0 }))
     }
 
@@ -125,15 +125,7 @@ impl RunFolder {
         let file = safetensors::serialize(views, Some(metadata))
             .map_err(|error| Error::invalid(format!("the state of a run cannot be written: {error}")))?;
         std::fs::create_dir_all(&self.path).map_err(|error| Error::io(&self.path, &error))?;
-        let beside = self.path.join(format!("{FILE}.{}.part", std::process::id()));
-        let target = self.path.join(FILE);
-        // On the disk before it takes the old one's place: after a power failure one of the two is whole.
-        let written = std::fs::File::create(&beside).and_then(|mut beside| {
-            beside.write_all(&file)?;
-            beside.sync_all()
-        });
-        written.map_err(|error| Error::io(&beside, &error))?;
-        std::fs::rename(&beside, &target).map_err(|error| Error::io(&target, &error))
+        write_whole(&self.path.join(FILE), &file)
     }
 
     /// Put what was saved into `state`, which has the shapes that are wanted. Nothing is changed where it returns false or fails.

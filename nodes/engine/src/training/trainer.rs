@@ -3,20 +3,20 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::captions::PromptIds;
-use super::initial::{check_placeholder, initial_vectors, vocabulary_norm};
+use super::initial::{VocabularyScale, check_placeholder, initial_vectors, vocabulary_scales};
 use super::latents::{CachedLatents, LatentCache};
 use super::loss::{MicroBatch, loss_and_gradient};
 use super::norm::{angle, norm};
 use super::optimiser::OptimiserState;
 use super::settings::TrainingSettings;
 use super::state::Snapshot;
+use crate::checkpoint::{Checkpoint, Precision};
 use crate::concept::{caption_with_word, fill_template};
 use crate::diffusion::{NoiseSchedule, TorchRng};
-use crate::models::{ClipTextModel, UNet2DConditionModel};
-use crate::tokenizer::Tokenizer;
+use crate::models::{TextEncoders, UNet2DConditionModel};
 use crate::{CancelToken, Error, ErrorKind, Result};
 
 /// After this many steps in a row without a finite result the run ends.
@@ -27,14 +27,26 @@ const MAX_FAILURES: usize = 8;
 pub struct TrainingModels {
     /// The denoiser.
     pub unet: Arc<UNet2DConditionModel>,
-    /// The text encoder.
-    pub text_encoder: Arc<ClipTextModel>,
-    /// Its tokenizer.
-    pub tokenizer: Arc<Tokenizer>,
+    /// The text encoders.
+    pub text: TextEncoders,
     /// The noise schedule that the denoiser was trained with.
     pub schedule: Arc<NoiseSchedule>,
-    /// How many of the text encoder's last layers are skipped (0: none).
-    pub skip_layers: usize,
+}
+
+impl TrainingModels {
+    /// Read them from a checkpoint.
+    pub fn read(
+        checkpoint: &Checkpoint,
+        device: &Device,
+        precision: Precision,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
+        Ok(Self {
+            text: checkpoint.text_encoders(device, precision, cancel)?,
+            unet: checkpoint.unet(device, precision, cancel)?,
+            schedule: Arc::new(checkpoint.schedule()?),
+        })
+    }
 }
 
 /// What one step did.
@@ -57,7 +69,7 @@ pub struct StepReport {
 /// All that changes while training: what a run folder holds.
 #[derive(Debug, Clone)]
 pub(super) struct State {
-    /// `[n, d]`, row-major.
+    /// `[n, D]`, row-major.
     pub(super) vectors: Vec<f32>,
     /// Where they started.
     pub(super) initial: Vec<f32>,
@@ -82,9 +94,9 @@ pub struct Trainer {
     models: TrainingModels,
     latents: LatentCache,
     settings: TrainingSettings,
-    /// Token ids of every caption that can be drawn.
-    prompts: HashMap<String, Vec<u32>>,
-    vocabulary_norm: f64,
+    /// Token ids of every caption that can be drawn, for each text encoder.
+    prompts: HashMap<String, Vec<Vec<u32>>>,
+    scales: Vec<VocabularyScale>,
     pub(super) state: State,
     failures: usize,
     remarks: Vec<String>,
@@ -100,19 +112,13 @@ impl Trainer {
         if latents.is_empty() {
             return Err(Error::invalid("there is no picture to learn from"));
         }
-        check_placeholder(&models.tokenizer, &settings.placeholder)?;
-        let text = &models.text_encoder;
-        let (initial, remark) =
-            initial_vectors(text, &models.tokenizer, &settings.init_text, settings.num_vectors)?;
+        let text = &models.text;
+        check_placeholder(text, &settings.placeholder)?;
+        let (initial, remark) = initial_vectors(text, &settings.init_text, settings.num_vectors)?;
         let mut remarks: Vec<String> = remark.into_iter().collect();
-        let vocabulary_norm = vocabulary_norm(text)?;
+        let scales = vocabulary_scales(text)?;
 
-        let prompt_ids = PromptIds::new(
-            &models.tokenizer,
-            &settings.placeholder,
-            text.config().vocab_size,
-            settings.num_vectors,
-        );
+        let prompt_ids = PromptIds::new(text, &settings.placeholder, settings.num_vectors);
         let mut prompts = HashMap::new();
         let mut lacking = 0;
         for item in latents.groups.iter().flatten() {
@@ -133,7 +139,7 @@ impl Trainer {
         }
 
         let mut initial: Vec<f32> = initial.flatten_all()?.to_vec1()?;
-        settings.norm_control.apply(&mut initial, text.config().hidden_size, vocabulary_norm);
+        settings.norm_control.apply(&mut initial, &scales);
         let state = State {
             optimiser: settings.optimiser.start(initial.len()),
             vectors: initial.clone(),
@@ -145,7 +151,7 @@ impl Trainer {
             losses: Vec::new(),
             rate_scale: 1.0,
         };
-        Ok(Self { models, latents, settings, prompts, vocabulary_norm, state, failures: 0, remarks })
+        Ok(Self { models, latents, settings, prompts, scales, state, failures: 0, remarks })
     }
 
     /// The settings of this run.
@@ -173,12 +179,12 @@ impl Trainer {
         &self.remarks
     }
 
-    /// The mean norm of the vocabulary's rows.
-    pub fn vocabulary_norm(&self) -> f64 {
-        self.vocabulary_norm
+    /// The scale of each text encoder's vocabulary.
+    pub fn vocabulary_scales(&self) -> &[VocabularyScale] {
+        &self.scales
     }
 
-    /// The vectors `[n, d]` as they are now, in f32.
+    /// The vectors `[n, D]` as they are now, in f32.
     pub fn vectors(&self) -> Result<Tensor> {
         self.matrix(&self.state.vectors)
     }
@@ -188,7 +194,7 @@ impl Trainer {
         Ok(Snapshot { vectors: self.vectors()?, losses: self.state.losses.clone() })
     }
 
-    /// The vectors `[n, d]` that the run started from.
+    /// The vectors `[n, D]` that the run started from.
     pub fn initial_vectors(&self) -> Result<Tensor> {
         self.matrix(&self.state.initial)
     }
@@ -218,7 +224,7 @@ impl Trainer {
         self.apply(loss, &sum)
     }
 
-    /// Take one optimiser step with a given `loss` and `gradient` `[n·d]`. A step whose loss, gradient or result is not finite is taken
+    /// Take one optimiser step with a given `loss` and `gradient` `[n·D]`. A step whose loss, gradient or result is not finite is taken
     /// back and the rate halved.
     ///
     /// # Errors
@@ -228,10 +234,9 @@ impl Trainer {
         let factor =
             self.settings.learning_rate_schedule.factor(step, self.settings.steps, self.settings.warmup);
         let learning_rate = self.settings.learning_rate * factor * self.state.rate_scale;
-        let d = self.models.text_encoder.config().hidden_size;
         let mut next = (self.state.vectors.clone(), self.state.optimiser.clone());
         next.1.step(&mut next.0, gradient, learning_rate);
-        self.settings.norm_control.apply(&mut next.0, d, self.vocabulary_norm);
+        self.settings.norm_control.apply(&mut next.0, &self.scales);
         let finite = |values: &[f32]| values.iter().all(|x| x.is_finite());
         let mut remark = None;
         if loss.is_finite() && finite(gradient) && finite(&next.0) && next.1.is_finite() {
@@ -259,12 +264,21 @@ impl Trainer {
                 learning_rate * 0.5
             ));
         }
-        let rows = self.state.vectors.chunks_exact(d).zip(self.state.initial.chunks_exact(d));
-        let n = self.settings.num_vectors as f64;
-        let (norms, angles) = rows.fold((0.0, 0.0), |(norms, angles), (row, start)| {
-            (norms + norm(row) / n, angles + angle(row, start) / n)
-        });
-        Ok(StepReport { step: self.step_count(), loss, learning_rate, norm: norms, angle: angles, remark })
+        let (norm, angle) = self.norm_and_angle();
+        Ok(StepReport { step: self.step_count(), loss, learning_rate, norm, angle, remark })
+    }
+
+    /// Mean norm of the vectors and mean angle to where they started, over rows and text encoders.
+    fn norm_and_angle(&self) -> (f64, f64) {
+        let width = self.models.text.width();
+        let rows = self.state.vectors.chunks_exact(width).zip(self.state.initial.chunks_exact(width));
+        let share = 1.0 / (self.settings.num_vectors * self.scales.len()) as f64;
+        rows.fold((0.0, 0.0), |means, (row, start)| {
+            self.scales.iter().fold(means, |(norms, angles), scale| {
+                let (part, start) = (&row[scale.columns.clone()], &start[scale.columns.clone()]);
+                (norms + norm(part) * share, angles + angle(part, start) * share)
+            })
+        })
     }
 
     /// Draw the next micro-batch: pictures of one group without replacement until all were seen, a caption, a timestep and two noises for
@@ -287,7 +301,7 @@ impl Trainer {
                     .help("it is damaged: remove it to start the run again")
             })?);
         }
-        let mut ids = Vec::new();
+        let mut ids = vec![Vec::new(); models.text.towers().len()];
         for item in &drawn {
             let template = rng.randint(0, settings.templates.len() as i64, 1)?[0] as usize;
             let (caption, _) =
@@ -295,8 +309,9 @@ impl Trainer {
             let row = prompts.get(&caption).ok_or_else(|| {
                 Error::new(ErrorKind::Internal, format!("the prompt '{caption}' was not prepared"))
             })?;
-            ids.extend_from_slice(row);
+            ids.iter_mut().zip(row).for_each(|(ids, row)| ids.extend_from_slice(row));
         }
+        let time_ids = drawn.iter().map(|item| item.time_ids).collect();
         let total = models.schedule.len();
         let timesteps = if settings.stratified_timesteps {
             let part = total as f64 / b as f64;
@@ -328,13 +343,13 @@ impl Trainer {
             None
         };
         let noise = noise()?;
-        Ok(MicroBatch { latents: (sampled * latents.scaling_factor)?, noise, timesteps, ids, weight })
+        let latents = (sampled * latents.scaling_factor)?;
+        Ok(MicroBatch { latents, noise, timesteps, ids, time_ids, weight })
     }
 
     fn matrix(&self, values: &[f32]) -> Result<Tensor> {
-        let text = &self.models.text_encoder;
-        let d = text.config().hidden_size;
-        Ok(Tensor::from_slice(values, (values.len() / d, d), text.device())?)
+        let text = &self.models.text;
+        Ok(Tensor::from_slice(values, (values.len() / text.width(), text.width()), text.device())?)
     }
 }
 
