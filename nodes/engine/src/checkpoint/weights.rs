@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
@@ -51,8 +51,16 @@ pub struct Weights {
     device: Device,
     dtype: DType,
     cancel: CancelToken,
-    /// The source's names of all tensors that were asked for and found.
-    taken: Arc<Mutex<BTreeSet<String>>>,
+    taken: Arc<Mutex<Taken>>,
+}
+
+/// What was asked for and found.
+#[derive(Default)]
+struct Taken {
+    /// By the source's names.
+    theirs: BTreeSet<String>,
+    /// By our names, with the numbers, which are shared and not copied.
+    ours: BTreeMap<String, Tensor>,
 }
 
 /// What files hold beside the numbers of a network: ends of names.
@@ -244,12 +252,22 @@ impl Weights {
         self.candidates(&full).map_or(full, |alias| alias.names.join(" or "))
     }
 
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        // A panic elsewhere leaves a set of names as good as it was.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All tensors that were taken so far, by our names: the network's state dict. They are shared with the network.
+    pub(crate) fn state_dict(&self) -> BTreeMap<String, Tensor> {
+        self.taken().ours.clone()
+    }
+
     /// Refuse a part of a file that holds more than was taken of it: then it is another network than the one that was read.
     ///
     /// # Errors
     /// [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible) that names the first such tensors.
     pub(super) fn refuse_unknown(&self) -> Result<()> {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = self.taken();
         let prefix = self.names.as_ref().map_or("", |map| map.prefix.as_str());
         // Names of the part, as they are below its prefix.
         let own = |name: &str| match prefix {
@@ -263,7 +281,7 @@ impl Weights {
         let names = self.names();
         let unknown: Vec<&str> = names
             .iter()
-            .filter(|name| own(name).is_some_and(|own| !harmless(&own)) && !taken.contains(**name))
+            .filter(|name| own(name).is_some_and(|own| !harmless(&own)) && !taken.theirs.contains(**name))
             .copied()
             .collect();
         if unknown.is_empty() {
@@ -288,6 +306,12 @@ impl Weights {
 
     /// The tensor `name` with the wanted shape, in this place's type and on its device. All of its numbers are finite.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let tensor = self.shaped(name, shape)?;
+        self.taken().ours.insert(self.full(name), tensor.clone());
+        Ok(tensor)
+    }
+
+    fn shaped(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let tensor = self.get_any(name)?;
         if tensor.dims() == shape {
             return Ok(tensor);
@@ -318,7 +342,7 @@ impl Weights {
             return Err(Error::incompatible(format!("{}: tensor {theirs} is missing", self.origin()))
                 .help("is this the right file for this part of the model?"));
         };
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+        self.taken().theirs.insert(name.clone());
         let tensor = self.load(&name)?;
         let tensor = match take {
             Take::Whole => tensor,

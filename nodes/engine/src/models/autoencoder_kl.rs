@@ -1,7 +1,9 @@
 //! The autoencoder between pictures and latents: `AutoencoderKL` (Rombach et al. 2022).
 
+use std::collections::BTreeMap;
+
 use candle_core::{DType, Device, Tensor};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::layers::{conv2d, conv3x3, group_norm, linear};
@@ -16,7 +18,7 @@ use crate::ops::{
 use crate::{CancelToken, Error, ErrorKind, Result};
 
 /// `vae/config.json`, as far as this structure needs it.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct AutoencoderKLConfig {
     /// Channels of a picture.
     #[serde(default = "three")]
@@ -149,6 +151,7 @@ struct Decoder {
 #[derive(Debug)]
 pub struct AutoencoderKL {
     config: AutoencoderKLConfig,
+    state_dict: BTreeMap<String, Tensor>,
     encoder: Encoder,
     decoder: Decoder,
 }
@@ -231,7 +234,12 @@ impl AutoencoderKL {
             conv_norm_out: group_norm(&at.at("conv_norm_out"), groups, first, EPS)?,
             conv_out: conv3x3(&at.at("conv_out"), first, config.out_channels)?,
         };
-        Ok(Self { config: config.clone(), encoder, decoder })
+        Ok(Self { config: config.clone(), state_dict: weights.state_dict(), encoder, decoder })
+    }
+
+    /// All weights in diffusers' names. They are shared with the model.
+    pub fn state_dict(&self) -> &BTreeMap<String, Tensor> {
+        &self.state_dict
     }
 
     /// The configuration that the model was read with.

@@ -1,8 +1,10 @@
 //! The text encoder: `CLIPTextModel` (Radford et al. 2021), a causal transformer over token embeddings. The encoder of CompVis' text2img-large,
 //! `BERTEmbedder`, is the same structure without the causal mask, with heads that are not as wide as the model together.
 
+use std::collections::BTreeMap;
+
 use candle_core::{Device, Tensor};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::layers::{layer_norm, linear, linear_no_bias};
 use super::unet::compute_dtype;
@@ -14,7 +16,7 @@ use crate::ops::{
 use crate::{Error, Result};
 
 /// `text_encoder/config.json`, as far as this structure needs it.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct ClipTextConfig {
     /// Rows of the token table.
     pub vocab_size: usize,
@@ -99,6 +101,7 @@ pub struct EncodedText {
 #[derive(Debug)]
 pub struct ClipTextModel {
     config: ClipTextConfig,
+    state_dict: BTreeMap<String, Tensor>,
     act: Activation,
     token_embedding: Tensor,
     position_embedding: Tensor,
@@ -163,7 +166,13 @@ impl ClipTextModel {
             text_projection,
             act,
             config: config.clone(),
+            state_dict: weights.state_dict(),
         })
+    }
+
+    /// All weights in diffusers' names. They are shared with the model.
+    pub fn state_dict(&self) -> &BTreeMap<String, Tensor> {
+        &self.state_dict
     }
 
     /// The configuration that the model was read with.

@@ -1,5 +1,7 @@
 //! The denoiser: `UNet2DConditionModel` of the structure of Stable Diffusion, in any widths and depths.
 
+use std::collections::BTreeMap;
+
 use candle_core::{Device, Tensor};
 
 use super::layers::{conv2d, conv3x3, group_norm, linear};
@@ -44,6 +46,7 @@ struct UpBlock {
 #[derive(Debug)]
 pub struct UNet2DConditionModel {
     config: UNet2DConditionConfig,
+    state_dict: BTreeMap<String, Tensor>,
     time_embedding: (Linear, Linear),
     add_embedding: Option<(Linear, Linear)>,
     conv_in: Conv2d,
@@ -158,7 +161,13 @@ impl UNet2DConditionModel {
             )?,
             conv_out: conv3x3(&weights.at("conv_out"), first, config.out_channels)?,
             config: config.clone(),
+            state_dict: weights.state_dict(),
         })
+    }
+
+    /// All weights in diffusers' names. They are shared with the model.
+    pub fn state_dict(&self) -> &BTreeMap<String, Tensor> {
+        &self.state_dict
     }
 
     /// The configuration that the model was read with.

@@ -1,13 +1,13 @@
 //! The denoiser's configuration.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::settings::{OtherSettings, refuse_others};
 use crate::{Error, Result};
 
 /// `unet/config.json`, as far as this structure needs it.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct UNet2DConditionConfig {
     /// Channels of the latents.
     pub in_channels: usize,
@@ -61,7 +61,7 @@ pub struct UNet2DConditionConfig {
 }
 
 /// One number for all levels, or one for each.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum OneOrEach {
     /// For all levels.
