@@ -7,8 +7,8 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::diffusion::samplers::Callback;
 use crate::diffusion::{
-    NoiseSchedule, TorchRng, ancestral_noise, cfg_combine, denoised, is_max_denoise, ksampler_sigmas,
-    sampler, scale_input, scale_noise,
+    NoiseSchedule, SamplerNoise, TorchRng, cfg_combine, denoised, is_max_denoise, ksampler_sigmas, sampler,
+    scale_input, scale_noise,
 };
 use crate::models::{AddedConditioning, TimeIds, UNet2DConditionModel};
 use crate::ops::{Tape, all_finite};
@@ -31,7 +31,8 @@ pub struct Denoiser {
 /// How to sample; the fields are those of ComfyUI's KSampler.
 #[derive(Debug, Clone)]
 pub struct Sampling {
-    /// Seed of the first noise (torch's CPU generator, the whole batch in one draw) and, plus one, of an ancestral sampler's noise.
+    /// Seed of the first noise (torch's CPU generator, the whole batch in one draw) and, plus one, of an ancestral sampler's noise; itself, of an SDE
+    /// sampler's Brownian path.
     pub seed: u64,
     /// Steps, 1..=10 000.
     pub steps: usize,
@@ -136,7 +137,7 @@ impl Denoiser {
             is_max_denoise(self.schedule.sigma_max(), first),
         )?;
         let guided = Guided::new(self, guidance, how.cfg, latents.dim(0)?, cancel)?;
-        let mut more_noise = ancestral_noise(how.seed, latents.dims(), device);
+        let mut more_noise = SamplerNoise::new(how.seed, latents.dims(), device);
         let x = walk(&mut |x, sigma| guided.denoise(x, sigma), x, sigmas, &mut more_noise, &mut |info| {
             callback(info)?;
             cancel.check()
