@@ -78,6 +78,9 @@ struct Arguments {
     /// Instead of the preset's: `none`, `fixed:SCALE` or `pull:STRENGTH`.
     #[arg(long)]
     norm: Option<String>,
+    /// Instead of the preset's: whether steps are measured by the vocabulary.
+    #[arg(long)]
+    metric: Option<bool>,
     /// Instead of the preset's: `constant`, `linear` or `cosine`.
     #[arg(long)]
     schedule: Option<String>,
@@ -212,6 +215,7 @@ fn learn(
         batch_size: arguments.batch,
         norm_control,
         learning_rate_schedule: schedule.transpose()?,
+        vocabulary_metric: arguments.metric,
         ..Choices::default()
     };
     let init = if style { "style" } else { "creature" };

@@ -9,6 +9,7 @@ mod captions;
 mod initial;
 mod latents;
 mod loss;
+mod metric;
 mod norm;
 mod optimiser;
 mod preset;
