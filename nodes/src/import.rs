@@ -152,7 +152,7 @@ fn fingerprint(tensors: &[(String, TensorBuf)], settings: &BTreeMap<String, Valu
             }
         }
     }
-    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    vocable_engine::short_hex(hash)
 }
 
 /// The files that a tokenizer is made of are text.

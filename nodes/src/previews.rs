@@ -52,7 +52,7 @@ impl<'a> Previews<'a> {
         let PreviewSettings { prompt, interval: _, count, steps, cfg, others } = &run.previews;
         let others: Vec<&str> = others.iter().map(|word| word.name.as_str()).collect();
         let hash = Sha256::digest(format!("{prompt}\n{count} {steps} {cfg}\n{others:?}"));
-        let key: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let key = vocable_engine::hex(&hash[..4]);
         Self { run, host, folder: place.join(format!("previews-{key}")) }
     }
 

@@ -19,6 +19,7 @@ pub fn nodes() -> Vec<Arc<dyn Node>> {
         Arc::new(InspectCheckpoint),
         Arc::new(ContactSheet),
         Arc::new(CheckpointLoaderSimple),
+        Arc::new(VaeLoader),
         Arc::new(ClipTextEncode),
         Arc::new(ClipSetLastLayer),
         Arc::new(EmptyLatentImage),
@@ -46,6 +47,7 @@ mod tests {
         let saves = json!({"input": {"hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}}, "output_node": true});
         json!({
             "CheckpointLoaderSimple": {"output": ["MODEL", "CLIP", "VAE"]},
+            "VAELoader": {"output": ["VAE"]},
             "CLIPTextEncode": {
                 "input": {"required": {"text": ["STRING", {}], "clip": ["CLIP"]}},
                 "output": ["CONDITIONING"],

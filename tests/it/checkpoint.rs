@@ -1,10 +1,11 @@
 //! Checkpoints that are missing, cut short, damaged or of another structure, each with its error.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use vocable_engine::checkpoint::{Checkpoint, Precision};
+use vocable_engine::checkpoint::{Checkpoint, Precision, open_vae};
 use vocable_engine::{CancelToken, Error, ErrorKind};
 
 use crate::support::{root, tiny};
@@ -102,6 +103,73 @@ fn a_tensor_of_another_shape_and_a_missing_one_are_named() {
     candle_core::safetensors::save(&changed, &file).unwrap();
     let error = unet_error(&path);
     assert!(error.message.contains("conv_in.bias is missing"), "{error}");
+}
+
+#[test]
+fn a_tensor_that_the_network_does_not_have_is_named() {
+    let (_keep, path) = copy();
+    let file = path.join(WEIGHTS);
+    let mut tensors = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+    let extra = tensors["conv_in.bias"].clone();
+    tensors.insert("mid_block.attentions.1.norm.bias".into(), extra.clone());
+    candle_core::safetensors::save(&tensors, &file).unwrap();
+    let error = unet_error(&path);
+    assert_eq!(error.kind, ErrorKind::Incompatible);
+    assert!(
+        error.message.contains("1 tensor of an unknown kind: mid_block.attentions.1.norm.bias"),
+        "{error}"
+    );
+
+    // What old files hold beside weights is left aside.
+    let file = path.join("text_encoder/model.safetensors");
+    let mut tensors = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+    tensors.insert("text_model.embeddings.position_ids".into(), extra);
+    candle_core::safetensors::save(&tensors, &file).unwrap();
+    let text =
+        Checkpoint::open(&path).unwrap().text_encoders(&Device::Cpu, Precision::F32, &CancelToken::new());
+    assert!(text.is_ok());
+}
+
+#[test]
+fn a_part_in_several_files_is_read_by_its_index() {
+    let (_keep, path) = copy();
+    let file = path.join(WEIGHTS);
+    let all = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+    fs::remove_file(&file).unwrap();
+    let shard = |i: usize| format!("diffusion_pytorch_model-0000{i}-of-00002.safetensors");
+    let which = |name: &str| 1 + usize::from(name.starts_with("up_blocks"));
+    for i in [1, 2] {
+        let part: HashMap<_, _> = all.clone().into_iter().filter(|(name, _)| which(name) == i).collect();
+        candle_core::safetensors::save(&part, path.join("unet").join(shard(i))).unwrap();
+    }
+    let map: HashMap<_, _> = all.keys().map(|name| (name, shard(which(name)))).collect();
+    let index = path.join("unet/diffusion_pytorch_model.safetensors.index.json");
+    fs::write(&index, serde_json::json!({"metadata": {}, "weight_map": map}).to_string()).unwrap();
+
+    let unet =
+        |path: &Path| Checkpoint::open(path).unwrap().unet(&Device::Cpu, Precision::F32, &CancelToken::new());
+    let (whole, shards) = (unet(&tiny()).unwrap(), unet(&path).unwrap());
+    assert_eq!(shards.state_dict().len(), whole.state_dict().len());
+    for (name, tensor) in whole.state_dict() {
+        assert_eq!(crate::support::relative(&shards.state_dict()[name], tensor), 0.0, "{name}");
+    }
+    fs::remove_file(path.join("unet").join(shard(2))).unwrap();
+    let error = unet(&path).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotFound);
+    assert!(error.message.contains("00002-of-00002"), "{error}");
+    fs::write(&index, r#"{"weight_map": {"conv_in.bias": "../elsewhere.safetensors"}}"#).unwrap();
+    assert!(unet(&path).unwrap_err().message.contains("names no files of this folder"));
+}
+
+#[test]
+fn an_autoencoders_folder_by_itself() {
+    let goldens = crate::support::Goldens::open("tiny.safetensors");
+    let cancel = CancelToken::new();
+    let open = |path: &Path| open_vae(path, &Device::Cpu, Precision::F32, &cancel);
+    let decoded = open(&tiny().join("vae")).unwrap().decode(&goldens.get("vae.mean"), &cancel).unwrap();
+    assert!(crate::support::relative(&decoded, &goldens.get("vae.decoded")) < 2e-5);
+    let error = open(&tiny().join(WEIGHTS)).unwrap_err();
+    assert!(error.message.contains("no autoencoder that is known"), "{error}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use serde_json::Value as Json;
 use vocable_engine::CancelToken;
-use vocable_engine::checkpoint::{Checkpoint, Precision, inspect};
+use vocable_engine::checkpoint::{Checkpoint, Precision, inspect, open_vae};
 use vocable_engine::diffusion::TorchRng;
 use vocable_engine::models::{HiddenLayer, TextEncoders, TextTower};
 use vocable_engine::ops::{Tape, Traced};
@@ -133,6 +133,27 @@ fn denoisers_and_autoencoders() {
         case.assert(&posterior.mean, "vae.mean", 1e-4);
         case.assert(&posterior.std, "vae.std", 1e-4);
         case.assert(&vae.decode(&case.get("vae.mean"), &cancel).unwrap(), "vae.decoded", 1e-4);
+    }
+}
+
+#[test]
+fn autoencoders_in_files_of_their_own() {
+    let case = Case::new("sd1");
+    let (folder, cancel) = (tempfile::tempdir().unwrap(), CancelToken::new());
+    let whole = case.checkpoint.vae(&Device::Cpu, Precision::F32, &cancel).unwrap();
+    let prefix = "first_stage_model.";
+    let part = || tensors("sd1").into_iter().filter(|(name, _)| name.starts_with(prefix));
+    let kinds: [(&str, HashMap<String, Tensor>); 3] = [
+        ("with the prefix", part().collect()),
+        ("without it", part().map(|(name, tensor)| (name[prefix.len()..].to_owned(), tensor)).collect()),
+        ("diffusers' names", whole.state_dict().clone().into_iter().collect()),
+    ];
+    for (kind, tensors) in kinds {
+        let path = write(folder.path(), kind, &tensors);
+        let vae = open_vae(&path, &Device::Cpu, Precision::F32, &cancel).unwrap();
+        let decoded = vae.decode(&case.get("vae.mean"), &cancel).unwrap();
+        let error = relative(&decoded, &case.get("vae.decoded"));
+        assert!(error < 1e-4, "{kind}: {error:.1e}");
     }
 }
 

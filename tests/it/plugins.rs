@@ -133,7 +133,8 @@ fn cancel_keeps_what_was_learned_and_the_next_run_goes_on() {
     let result = host.run(&learn(100_000), &options);
     assert!(matches!(result, Err(RunError::Cancelled { .. })));
     let raised = raised.lock().unwrap().unwrap();
-    assert!(raised.elapsed() < Duration::from_secs(1), "cancel took {:?}", raised.elapsed());
+    // A second on a quiet machine, which `full_size` measures; this machine may be busy with other tests.
+    assert!(raised.elapsed() < Duration::from_secs(5), "cancel took {:?}", raised.elapsed());
     let runs = host.home.path().join(folder::OUTPUT).join("vocable_runs");
     let run = runs.join(&files(&runs)[0]);
     assert!(files(&run).contains(&"state.safetensors".to_owned()));

@@ -15,6 +15,7 @@ Exit codes:
 const FOLDERS: &str = "\
 Folders:
   checkpoints  MODELS/checkpoints (or MODELS itself), then the model that ships in examples/models
+  vae          MODELS/vae
   embeddings   MODELS/embeddings, if there are MODELS, then OUTPUT/embeddings; the first is written to
   input        INPUT, then the pictures that ship in examples/concepts
   temp         OUTPUT/vocable_temp, emptied at the start of each run
@@ -55,7 +56,7 @@ pub(crate) struct PlaceArgs {
     /// A plugin's file; may be given several times
     #[arg(long, value_name = "FILE")]
     pub(crate) plugin: Vec<PathBuf>,
-    /// Folder with `checkpoints` and `embeddings` [default: models, if there is one]
+    /// Folder with `checkpoints`, `vae` and `embeddings` [default: models, if there is one]
     #[arg(long, value_name = "DIR")]
     pub(crate) models: Option<PathBuf>,
     /// Folder of the pictures that workflows read [default: input]

@@ -29,6 +29,7 @@ pub(crate) fn folders(args: &PlaceArgs) -> Result<Folders, Failure> {
     if let Some(models) = &models {
         let checkpoints = models.join("checkpoints");
         folders.add(folder::CHECKPOINTS, if checkpoints.is_dir() { checkpoints } else { models.clone() });
+        folders.add(folder::VAE, models.join("vae"));
         folders.add(folder::EMBEDDINGS, models.join("embeddings"));
     }
     folders.add(folder::EMBEDDINGS, args.output.join("embeddings"));

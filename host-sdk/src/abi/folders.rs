@@ -7,6 +7,8 @@ use std::path::{Component, Path, PathBuf};
 pub mod folder {
     /// Model files.
     pub const CHECKPOINTS: &str = "checkpoints";
+    /// Autoencoders by themselves.
+    pub const VAE: &str = "vae";
     /// Textual-inversion embeddings.
     pub const EMBEDDINGS: &str = "embeddings";
     /// Pictures that the user gives.

@@ -26,13 +26,35 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The first 16 bytes of a hash in hexadecimal: enough to name contents.
-pub(crate) fn short_hex(hash: Sha256) -> String {
-    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+pub fn short_hex(hash: Sha256) -> String {
+    hex(&hash.finalize()[..16])
+}
+
+/// A file, or the files of a folder by name, into `hash`; nothing where there is nothing.
+pub(crate) fn sample_all(path: &Path, hash: &mut Sha256) -> Result<()> {
+    let mut files = Vec::new();
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).map_err(|error| Error::io(path, &error))?;
+        files.extend(entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_file()));
+    } else if path.exists() {
+        files.push(path.to_owned());
+    }
+    files.sort();
+    for file in files {
+        hash.update(file.file_name().unwrap_or_default().as_encoded_bytes());
+        sample(&file, hash).map_err(|error| Error::io(&file, &error))?;
+    }
+    Ok(())
 }
 
 /// A file's size and contents into `hash`; of a large one its head, its tail and 64 blocks between.
-pub(crate) fn sample(path: &Path, hash: &mut Sha256) -> std::io::Result<()> {
+fn sample(path: &Path, hash: &mut Sha256) -> std::io::Result<()> {
     const BLOCK: u64 = 1 << 16;
     const BLOCKS: u64 = 64;
     let mut file = File::open(path)?;

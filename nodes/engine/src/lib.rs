@@ -19,3 +19,4 @@ pub mod training;
 
 pub use cancel::CancelToken;
 pub use error::{Error, ErrorKind, Result};
+pub use files::{hex, short_hex};

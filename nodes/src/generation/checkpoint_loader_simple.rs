@@ -12,9 +12,10 @@ use vocable_host_sdk::abi::{
     HostContext, InputSpec, Inputs, Node, NodeError, NodeSpec, OutputSpec, Outputs, folder,
 };
 
+use super::{device_input, precision_input};
 use crate::convert::node_error;
 use crate::handles::{Clip, Model, Vae};
-use crate::run::{DEVICES, fingerprint_of, open_device, precision, with_cancel};
+use crate::run::{fingerprint_of, open_device, precision, with_cancel};
 
 /// What checkpoints end in, as ComfyUI lists them; and folders that hold a diffusers pipeline.
 pub(crate) const CHECKPOINT_ENDINGS: [&str; 9] =
@@ -58,17 +59,13 @@ impl Node for CheckpointLoaderSimple {
             .search_aliases(["checkpoint", "ckpt", "load model", "model"])
             .input(
                 InputSpec::files("ckpt_name", folder::CHECKPOINTS, CHECKPOINT_ENDINGS)
-                .accepts_paths()
-                .tooltip("The checkpoint: a file, or a diffusers pipeline folder, among the checkpoints."),
+                    .accepts_paths()
+                    .tooltip(
+                        "The checkpoint: a file, or a diffusers pipeline folder, among the checkpoints.",
+                    ),
             )
-            .input(
-                InputSpec::combo("device", DEVICES).default("auto").optional().advanced().tooltip(
-                    "Where the model computes. `auto` is the GPU where there is one that this build can use.",
-                ),
-            )
-            .input(InputSpec::combo("precision", Precision::ALL.map(|(name, _)| name)).default("f32").optional().advanced().tooltip(
-                "The type that weights are kept in. Halves need half the memory; on the CPU all is computed in f32.",
-            ))
+            .input(device_input())
+            .input(precision_input())
             .output(OutputSpec::new("MODEL", Model::TAG).tooltip("The denoiser."))
             .output(OutputSpec::new("CLIP", Clip::TAG).tooltip("The text encoder with its tokenizer."))
             .output(OutputSpec::new("VAE", Vae::TAG).tooltip("The autoencoder between pictures and latents."))

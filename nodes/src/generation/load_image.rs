@@ -41,7 +41,7 @@ impl Node for LoadImage {
         let bytes = std::fs::read(&path).map_err(|error| {
             NodeError::not_found(format!("{}: cannot be read", path.display())).caused_by(&error)
         })?;
-        Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(vocable_engine::hex(&Sha256::digest(bytes)))
     }
 
     fn execute(&self, inputs: Inputs, host: &HostContext<'_>) -> Result<Outputs, NodeError> {

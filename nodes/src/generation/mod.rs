@@ -11,6 +11,12 @@ mod preview_image;
 mod save_image;
 mod vae_decode;
 mod vae_encode;
+mod vae_loader;
+
+use vocable_engine::checkpoint::Precision;
+use vocable_host_sdk::abi::InputSpec;
+
+use crate::run::DEVICES;
 
 pub(crate) use checkpoint_loader_simple::{CHECKPOINT_ENDINGS, CheckpointLoaderSimple};
 pub(crate) use clip_set_last_layer::{ClipSetLastLayer, skipped_layers};
@@ -23,3 +29,21 @@ pub(crate) use preview_image::PreviewImage;
 pub(crate) use save_image::SaveImage;
 pub(crate) use vae_decode::VaeDecode;
 pub(crate) use vae_encode::VaeEncode;
+pub(crate) use vae_loader::VaeLoader;
+
+/// Where what a loader reads computes.
+fn device_input() -> InputSpec {
+    InputSpec::combo("device", DEVICES)
+        .default("auto")
+        .optional()
+        .advanced()
+        .tooltip("Where the model computes. `auto` is the GPU where there is one that this build can use.")
+}
+
+/// The type that a loader keeps weights in.
+fn precision_input() -> InputSpec {
+    let names = Precision::ALL.map(|(name, _)| name);
+    InputSpec::combo("precision", names).default("f32").optional().advanced().tooltip(
+        "The type that weights are kept in. Halves need half the memory; on the CPU all is computed in f32.",
+    )
+}

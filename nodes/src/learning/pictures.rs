@@ -106,7 +106,7 @@ fn merged(concepts: Vec<Concept>) -> Option<Concept> {
         problems.extend(concept.problems.iter().map(|problem| place(problem)));
         remarks.extend(concept.remarks.iter().map(|remark| place(remark)));
     }
-    let fingerprint = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let fingerprint = vocable_engine::hex(&hash.finalize());
     Some(Concept { items, problems, remarks, fingerprint })
 }
 

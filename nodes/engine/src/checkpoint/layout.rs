@@ -139,17 +139,39 @@ fn groups(width: usize) -> usize {
     if width.is_multiple_of(32) { 32 } else { width }
 }
 
-/// `vae/config.json` of a file.
+/// `vae/config.json` of a file in the names of latent-diffusion.
 pub(super) fn vae(weights: &Weights, prefix: &str, scaling_factor: f64) -> Result<(Value, Layout)> {
+    let names = VaeNames { level: "encoder.down.", block: "block.", prefix };
+    vae_by(weights, &names, scaling_factor)
+}
+
+/// `vae/config.json` of a file in diffusers' names that lost it.
+pub(super) fn vae_of_diffusers(weights: &Weights, scaling_factor: f64) -> Result<Value> {
+    let names = VaeNames { level: "encoder.down_blocks.", block: "resnets.", prefix: "" };
+    Ok(vae_by(weights, &names, scaling_factor)?.0)
+}
+
+/// What the two kinds of names call the levels of the encoder, and the blocks of a level.
+struct VaeNames<'a> {
+    level: &'a str,
+    block: &'a str,
+    prefix: &'a str,
+}
+
+fn vae_by(weights: &Weights, names: &VaeNames<'_>, scaling_factor: f64) -> Result<(Value, Layout)> {
     let shapes = Shapes::new(weights);
+    let VaeNames { level, block, prefix } = names;
     let at = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
-    let levels = shapes.count(&at("encoder.down."));
-    let width = |level: usize| shapes.size(&at(&format!("encoder.down.{level}.block.0.conv1.weight")), 0);
+    let levels = shapes.count(&at(level));
+    let width = |i: usize| shapes.size(&at(&format!("{level}{i}.{block}0.conv1.weight")), 0);
     let widths = (0..levels).map(width).collect::<Result<Vec<_>>>()?;
-    let layers_per_block = shapes.count(&at("encoder.down.0.block."));
+    let layers_per_block = shapes.count(&at(&format!("{level}0.{block}")));
+    let kinds = |kind: &str| vec![kind.to_owned(); levels];
     let config = json!({
         "in_channels": shapes.size(&at("encoder.conv_in.weight"), 1)?,
         "out_channels": shapes.size(&at("decoder.conv_out.weight"), 0)?,
+        "down_block_types": kinds("DownEncoderBlock2D"),
+        "up_block_types": kinds("UpDecoderBlock2D"),
         "block_out_channels": widths,
         "layers_per_block": layers_per_block,
         "latent_channels": shapes.size(&at("decoder.conv_in.weight"), 1)?,

@@ -8,6 +8,7 @@ mod pickle;
 mod pipeline;
 mod precision;
 mod single_file;
+mod vae_file;
 mod weights;
 
 use std::fmt;
@@ -30,6 +31,7 @@ pub use family::Family;
 pub use inspect::{CheckpointReport, PartReport, inspect};
 pub use pickle::{Item, TensorInfo, TorchFile};
 pub use precision::Precision;
+pub use vae_file::{open_vae, vae_fingerprint};
 pub use weights::Weights;
 
 use family::TextRow;

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 
 use super::family::{FAMILIES, Family, TextRow};
 use super::names::Layout;
 use super::weights::NameMap;
 use super::{Part, Source, Weights, layout};
 use crate::diffusion::ScheduleConfig;
-use crate::files::sample;
+use crate::files::sample_all;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -52,32 +52,12 @@ impl PipelineFolder {
         Ok(Self { path: path.to_owned(), family })
     }
 
-    /// The weights of a part, in one file or in several: safetensors before pickles, full before half precision.
     fn weights(&self, part: &str) -> Result<Weights> {
-        let folder = self.path.join(part);
-        let (stem, pickle) = match part {
-            "unet" | "vae" | "vqvae" => ("diffusion_pytorch_model", "diffusion_pytorch_model"),
-            _ => ("model", "pytorch_model"),
+        let stem = match part {
+            "unet" | "vae" | "vqvae" => "diffusion_pytorch_model",
+            _ => "model",
         };
-        let names = [
-            format!("{stem}.safetensors"),
-            format!("{stem}.safetensors.index.json"),
-            format!("{stem}.fp16.safetensors"),
-            format!("{stem}.safetensors.index.fp16.json"),
-            format!("{pickle}.bin"),
-            format!("{pickle}.bin.index.json"),
-            format!("{pickle}.fp16.bin"),
-        ];
-        let found = names.iter().map(|name| folder.join(name)).find(|file| file.is_file());
-        let found = found.ok_or_else(|| {
-            Error::not_found(format!("{}: none of {}", folder.display(), names.join(", ")))
-                .help("the pipeline is incomplete: fetch or save it again")
-        })?;
-        if found.extension().is_some_and(|extension| extension == "json") {
-            Weights::open_shards(&shards(&found)?)
-        } else {
-            Weights::open(&found, &Device::Cpu, DType::F32)
-        }
+        weights_in(&self.path.join(part), stem)
     }
 
     fn config(&self, part: &str) -> Result<Value> {
@@ -142,20 +122,7 @@ impl Source for PipelineFolder {
         let parts = ["model_index.json", "unet", "tokenizer", "tokenizer_2", "scheduler"];
         let text = self.family.text.iter().map(|row| row.folder.name);
         for part in parts.into_iter().chain([self.family.folder_vae]).chain(text) {
-            let path = self.path.join(part);
-            let mut files = if path.is_dir() {
-                let entries = std::fs::read_dir(&path).map_err(|error| Error::io(&path, &error))?;
-                entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_file()).collect()
-            } else if path.exists() {
-                vec![path]
-            } else {
-                Vec::new()
-            };
-            files.sort();
-            for file in files {
-                hash.update(file.file_name().unwrap_or_default().as_encoded_bytes());
-                sample(&file, hash).map_err(|error| Error::io(&file, &error))?;
-            }
+            sample_all(&self.path.join(part), hash)?;
         }
         Ok(())
     }
@@ -187,6 +154,30 @@ fn missing(index: &Path, part: &str) -> Error {
         .help(format!("known are pipelines of {}", known.join(", ")))
 }
 
+/// The weights of a part's folder, in one file or in several: safetensors before pickles, full before half precision.
+pub(super) fn weights_in(folder: &Path, stem: &str) -> Result<Weights> {
+    let pickle = if stem == "model" { "pytorch_model" } else { stem };
+    let names = [
+        format!("{stem}.safetensors"),
+        format!("{stem}.safetensors.index.json"),
+        format!("{stem}.fp16.safetensors"),
+        format!("{stem}.safetensors.index.fp16.json"),
+        format!("{pickle}.bin"),
+        format!("{pickle}.bin.index.json"),
+        format!("{pickle}.fp16.bin"),
+    ];
+    let found = names.iter().map(|name| folder.join(name)).find(|file| file.is_file());
+    let found = found.ok_or_else(|| {
+        Error::not_found(format!("{}: none of {}", folder.display(), names.join(", ")))
+            .help("the pipeline is incomplete: fetch or save it again")
+    })?;
+    if found.extension().is_some_and(|extension| extension == "json") {
+        Weights::open_shards(&shards(&found)?)
+    } else {
+        Weights::open(&found, &Device::Cpu, DType::F32)
+    }
+}
+
 /// The files that an index names, in its folder.
 fn shards(index: &Path) -> Result<Vec<PathBuf>> {
     let json: Value = read_json(index)?;
@@ -201,7 +192,7 @@ fn shards(index: &Path) -> Result<Vec<PathBuf>> {
     Ok(files.into_iter().map(|name| index.with_file_name(name)).collect())
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, &error))?;
     serde_json::from_str(&text).map_err(|error| Error::incompatible(format!("{}: {error}", path.display())))
 }

@@ -11,7 +11,7 @@ use super::names::{self, Alias, Layout};
 use super::weights::NameMap;
 use super::{Part, Source, Weights, layout};
 use crate::diffusion::{PredictionType, ScheduleConfig};
-use crate::files::sample;
+use crate::files::sample_all;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -122,7 +122,7 @@ impl Source for SingleFile {
     }
 
     fn sample(&self, hash: &mut Sha256) -> Result<()> {
-        sample(&self.path, hash).map_err(|error| Error::io(&self.path, &error))
+        sample_all(&self.path, hash)
     }
 
     fn for_each_tensor(&self, tell: &mut dyn FnMut(&'static str, &Weights, &str)) -> Result<()> {

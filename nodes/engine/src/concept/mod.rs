@@ -93,7 +93,7 @@ impl Concept {
         if self.has_twins() {
             self.items.retain(|item| !item.mirrored);
             let hash = Sha256::digest(format!("{} without twins", self.fingerprint));
-            self.fingerprint = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+            self.fingerprint = crate::hex(&hash);
         }
         self
     }

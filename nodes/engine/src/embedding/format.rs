@@ -1,5 +1,6 @@
 //! What kind of file an embedding is in.
 
+use crate::checkpoint::TorchFile;
 use crate::{Error, Result};
 
 /// The containers and layouts of embeddings that people have.
@@ -38,10 +39,9 @@ impl EmbeddingFormat {
             || (bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP"));
         match bytes {
             [] => Err(Error::incompatible("the file is empty")),
-            [b'P', b'K', 3, 4, ..] => Ok(Self::TorchZip),
             _ if picture => Ok(Self::Picture),
-            // A pickle begins with PROTO and its version; as a safetensors length that would be more than it can be only by chance, hence the `{`.
-            [0x80, 1..=5, ..] if bytes.get(8) != Some(&b'{') => Ok(Self::TorchLegacy),
+            [b'P', ..] if TorchFile::is_torch(bytes) => Ok(Self::TorchZip),
+            _ if TorchFile::is_torch(bytes) => Ok(Self::TorchLegacy),
             [_, _, _, _, _, _, _, _, b'{', ..] => {
                 let names = super::read::tensor_names(bytes)?;
                 Self::of_keys(&names)

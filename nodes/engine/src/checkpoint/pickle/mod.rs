@@ -50,7 +50,8 @@ impl std::ops::Deref for Data {
 }
 
 impl TorchFile {
-    /// Whether a file's first bytes can be one: a zip, or a pickle.
+    /// Whether a file's first bytes can be one: a zip, or a pickle. A pickle begins with PROTO and its version; as the length of a safetensors
+    /// header that would be more than it can be only by chance, hence the `{`.
     pub fn is_torch(head: &[u8]) -> bool {
         head.starts_with(b"PK\x03\x04") || (matches!(head, [0x80, 1..=5, ..]) && head.get(8) != Some(&b'{'))
     }
