@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
+use candle_core::{DType, Device};
 use vocable_engine::checkpoint::{Checkpoint, Precision, open_vae};
 use vocable_engine::{CancelToken, Error, ErrorKind};
 
@@ -81,6 +81,40 @@ fn a_weight_that_is_not_a_number_is_named() {
     let error = unet_error(&path);
     assert_eq!(error.kind, ErrorKind::Incompatible);
     assert!(error.message.contains(name) && error.message.contains("not finite"), "{error}");
+}
+
+#[test]
+fn a_weight_that_f16_cannot_hold_is_named() {
+    let (_keep, path) = copy();
+    let file = path.join(WEIGHTS);
+    let mut tensors = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+    let large = (tensors["conv_in.bias"].to_dtype(DType::F32).unwrap().ones_like().unwrap() * 7e4).unwrap();
+    tensors.insert("conv_in.bias".into(), large);
+    candle_core::safetensors::save(&tensors, &file).unwrap();
+    let load =
+        |precision| Checkpoint::open(&path).unwrap().unet(&Device::Cpu, precision, &CancelToken::new());
+    let error = load(Precision::F16).unwrap_err();
+    assert!(error.message.contains("conv_in.bias holds 7e4") && error.help.contains("bf16"), "{error}");
+    assert!(load(Precision::Bf16).is_ok());
+}
+
+#[test]
+fn a_folder_that_was_converted_by_half_is_named() {
+    let (_keep, path) = copy();
+    fs::remove_dir_all(path.join("vae")).unwrap();
+    let vae = |path: &Path| {
+        Checkpoint::open(path)
+            .and_then(|folder| folder.vae(&Device::Cpu, Precision::F32, &CancelToken::new()))
+    };
+    let error = vae(&path).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotFound);
+    assert!(error.message.contains("vae"), "{error}");
+    // Without its entry in the index, too.
+    let index = path.join("model_index.json");
+    let mut json: serde_json::Value = serde_json::from_str(&fs::read_to_string(&index).unwrap()).unwrap();
+    json["vae"] = serde_json::json!([null, null]);
+    fs::write(&index, json.to_string()).unwrap();
+    assert!(vae(&path).unwrap_err().message.contains("the pipeline has no part vae"));
 }
 
 #[test]

@@ -3,19 +3,22 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use serde_json::Value as Json;
 use vocable_engine::CancelToken;
 use vocable_engine::checkpoint::{Checkpoint, Precision, inspect, open_vae};
 use vocable_engine::diffusion::TorchRng;
-use vocable_engine::models::{HiddenLayer, TextEncoders, TextTower};
+use vocable_engine::models::{AddedConditioning, HiddenLayer, TextEncoders, TimeIds, UNet2DConditionModel};
 use vocable_engine::ops::{Tape, Traced};
+use vocable_engine::sampling::{Denoiser, Guidance, Prompt, Sampling};
+use vocable_engine::tokenizer::Tokenizer;
 use vocable_engine::training::{AdamW, AdamWConfig, MicroBatch, TrainingModels, loss_and_gradient};
 
-use crate::support::{Goldens, norm, relative, root, tiny};
+use crate::support::{Goldens, norm, relative, root};
 
-const FAMILIES: [&str; 4] = ["sd1", "sd1_inpainting", "sd2", "sd2_v"];
+const FAMILIES: [&str; 6] = ["sd1", "sd1_inpainting", "sd2", "sd2_v", "sdxl", "ldm"];
 const VOCABULARY: u32 = 600;
 
 fn description(family: &str) -> Json {
@@ -81,20 +84,48 @@ impl Case {
         self.goldens.get(&format!("{}.{name}", self.family))
     }
 
+    fn has(&self, name: &str) -> bool {
+        self.goldens.has(&format!("{}.{name}", self.family))
+    }
+
     fn ids(&self, name: &str) -> Vec<u32> {
         self.goldens.ids(&format!("{}.{name}", self.family)).into_iter().map(|id| id as u32).collect()
     }
 
-    /// The text encoders, with a tokenizer that is not used: the prompts are injected as ids.
-    fn towers(&self) -> Vec<TextTower> {
+    /// What stands before the names of each text encoder's goldens.
+    fn encoders(&self) -> &'static [&'static str] {
+        if self.family == "sdxl" { &["l.", "g."] } else { &[""] }
+    }
+
+    /// The token ids of each text encoder.
+    fn all_ids(&self, part: &str) -> Vec<Vec<u32>> {
+        self.encoders().iter().map(|encoder| self.ids(&format!("{part}.{encoder}ids"))).collect()
+    }
+
+    /// The parts of each text encoder, side by side.
+    fn joined(&self, part: &str, name: &str) -> Tensor {
+        let parts: Vec<Tensor> =
+            self.encoders().iter().map(|encoder| self.get(&format!("{part}.{encoder}{name}"))).collect();
+        Tensor::cat(&parts, candle_core::D::Minus1).unwrap()
+    }
+
+    fn time_ids(&self, sizes: &Tensor) -> Vec<TimeIds> {
+        let rows = sizes.to_dtype(DType::F64).unwrap().to_vec2::<f64>().unwrap();
+        rows.into_iter().map(|row| row.try_into().unwrap()).collect()
+    }
+
+    /// The text encoders, with a tokenizer of which only the end token is used: the prompts are injected as ids.
+    fn text(&self) -> TextEncoders {
         let cancel = CancelToken::new();
-        let unused = Checkpoint::open(&tiny()).unwrap();
-        let unused = unused.text_encoders(&Device::Cpu, Precision::F32, &cancel).unwrap();
-        let tokenizer = &unused.towers()[0].tokenizer;
+        let tokenizer = Arc::new(tokenizer_ending_at(599));
         let tower = |index| {
             self.checkpoint.text_tower(index, tokenizer.clone(), &Device::Cpu, Precision::F32, &cancel)
         };
-        (0..2).map_while(|index| tower(index).ok()).collect()
+        TextEncoders::new((0..2).map_while(|index| tower(index).ok()).collect()).unwrap()
+    }
+
+    fn unet(&self) -> Arc<UNet2DConditionModel> {
+        self.checkpoint.unet(&Device::Cpu, Precision::F32, &CancelToken::new()).unwrap()
     }
 
     fn assert(&self, found: &Tensor, name: &str, tolerance: f64) {
@@ -103,18 +134,81 @@ impl Case {
     }
 }
 
+/// A tokenizer of 600 tokens without merges, whose texts begin with the one before the last and end with `end`.
+fn tokenizer_ending_at(end: u32) -> Tokenizer {
+    let folder = tempfile::tempdir().unwrap();
+    let word = |id: u32| match id {
+        id if id == end => "<|endoftext|>".to_owned(),
+        id if id + 1 == end => "<|startoftext|>".to_owned(),
+        id => format!("w{id}</w>"),
+    };
+    let vocabulary: HashMap<String, u32> = (0..VOCABULARY).map(|id| (word(id), id)).collect();
+    std::fs::write(folder.path().join("vocab.json"), serde_json::to_string(&vocabulary).unwrap()).unwrap();
+    std::fs::write(folder.path().join("merges.txt"), "#version: 0.2\n").unwrap();
+    Tokenizer::from_dir(folder.path()).unwrap()
+}
+
 #[test]
 fn text_encoders() {
     for case in FAMILIES.map(Case::new) {
-        let (text, ids) = (case.towers().remove(0).encoder, case.ids("text.ids"));
-        let none: Traced = Tensor::zeros((0, 64), candle_core::DType::F32, &Device::Cpu).unwrap().into();
-        let last = text.forward(&Tape::default(), &ids, 2, &none, HiddenLayer::LAST, Some(599)).unwrap();
-        case.assert(last.hidden.value(), "text.last", 1e-5);
-        case.assert(last.pooled.unwrap().value(), "text.pooled", 1e-5);
-        let penultimate = text
-            .forward(&Tape::default(), &ids, 2, &none, HiddenLayer { skip: 1, norm: true }, None)
-            .unwrap();
-        case.assert(penultimate.hidden.value(), "text.penultimate", 1e-5);
+        let (text, tape) = (case.text(), Tape::default());
+        assert_eq!(text.towers().len(), case.encoders().len(), "{}", case.family);
+        for (tower, encoder) in text.towers().iter().zip(case.encoders()) {
+            let ids = case.ids(&format!("text.{encoder}ids"));
+            let none: Traced = Tensor::zeros((0, tower.width()), DType::F32, &Device::Cpu).unwrap().into();
+            let run = |layer| tower.encoder.forward(&tape, &ids, 2, &none, layer, Some(599)).unwrap();
+            let last = run(HiddenLayer::LAST);
+            case.assert(last.hidden.value(), &format!("text.{encoder}last"), 1e-5);
+            let pooled = last.pooled.unwrap();
+            for (name, layer) in [
+                ("penultimate", HiddenLayer { skip: 1, norm: true }),
+                ("hidden", HiddenLayer { skip: 1, norm: false }),
+            ] {
+                if case.has(&format!("text.{encoder}{name}")) {
+                    case.assert(run(layer).hidden.value(), &format!("text.{encoder}{name}"), 1e-5);
+                }
+            }
+            let golden = format!("text.{encoder}pooled");
+            if case.has(&golden) {
+                let projected = tower.encoder.project(&tape, &pooled).unwrap();
+                let found = if case.family == "sdxl" { projected } else { pooled };
+                case.assert(found.value(), &golden, 1e-5);
+            }
+        }
+        // What the UNet of each family is given: the rows of the family table say which layer, with or without the norm.
+        let given = match case.family {
+            "sd1" | "sd1_inpainting" | "ldm" => "text.last",
+            "sd2" | "sd2_v" => "text.penultimate",
+            _ => "text.context",
+        };
+        let none: Traced = Tensor::zeros((0, text.width()), DType::F32, &Device::Cpu).unwrap().into();
+        let all = text.forward(&tape, &case.all_ids("text"), 2, &none, true).unwrap();
+        case.assert(all.hidden.value(), given, 1e-5);
+        if case.family == "sdxl" {
+            case.assert(all.pooled.unwrap().value(), "text.g.pooled", 1e-5);
+        }
+    }
+}
+
+#[test]
+fn a_placeholder_with_an_ordinary_words_vector_is_that_word() {
+    for case in FAMILIES.map(Case::new) {
+        let text = case.text();
+        let mut ids = case.all_ids("text");
+        let plain = |ids: &[Vec<u32>], vectors: &Traced| {
+            text.forward(&Tape::default(), ids, 2, vectors, true).unwrap()
+        };
+        let none: Traced = Tensor::zeros((0, text.width()), DType::F32, &Device::Cpu).unwrap().into();
+        let wanted = plain(&ids, &none);
+        let rows = text.towers().iter().zip(&mut ids).map(|(tower, ids)| {
+            let word = std::mem::replace(&mut ids[4], tower.first_vector());
+            tower.encoder.token_embedding().narrow(0, word as usize, 1).unwrap()
+        });
+        let vector: Traced = Tensor::cat(&rows.collect::<Vec<_>>(), 1).unwrap().into();
+        let found = plain(&ids, &vector);
+        assert_eq!(relative(found.hidden.value(), wanted.hidden.value()), 0.0, "{}", case.family);
+        let (found, wanted) = (found.pooled.unwrap(), wanted.pooled.unwrap());
+        assert_eq!(relative(found.value(), wanted.value()), 0.0, "{}: pooled", case.family);
     }
 }
 
@@ -122,17 +216,69 @@ fn text_encoders() {
 fn denoisers_and_autoencoders() {
     for case in FAMILIES.map(Case::new) {
         let cancel = CancelToken::new();
-        let unet = case.checkpoint.unet(&Device::Cpu, Precision::F32, &cancel).unwrap();
         let t: Vec<f64> =
             case.get("unet.t").to_vec1::<i64>().unwrap().into_iter().map(|t| t as f64).collect();
         let context = case.get("unet.context").into();
-        let y = unet.forward(&Tape::default(), &case.get("unet.x").into(), &t, &context, None).unwrap();
+        let added = case.has("unet.pooled").then(|| AddedConditioning {
+            text_embeds: case.get("unet.pooled").into(),
+            time_ids: case.time_ids(&case.get("unet.time_ids")),
+        });
+        let x = case.get("unet.x").into();
+        let y = case.unet().forward(&Tape::default(), &x, &t, &context, added.as_ref()).unwrap();
         case.assert(y.value(), "unet.y", 1e-4);
         let vae = case.checkpoint.vae(&Device::Cpu, Precision::F32, &cancel).unwrap();
         let posterior = vae.encode(&case.get("vae.pixels"), &cancel).unwrap();
         case.assert(&posterior.mean, "vae.mean", 1e-4);
         case.assert(&posterior.std, "vae.std", 1e-4);
         case.assert(&vae.decode(&case.get("vae.mean"), &cancel).unwrap(), "vae.decoded", 1e-4);
+        let wanted = description(case.family)["scaling_factor"].as_f64().unwrap();
+        assert_eq!(vae.config().scaling_factor, wanted, "{}", case.family);
+    }
+}
+
+#[test]
+fn samplers() {
+    for case in FAMILIES.map(Case::new) {
+        let denoiser = Denoiser {
+            unet: case.unet(),
+            schedule: Arc::new(case.checkpoint.schedule().unwrap()),
+            scaling_factor: 1.0,
+        };
+        let first = |name: &str| case.get(name).narrow(0, 0, 1).unwrap();
+        let added = case.has("unet.pooled");
+        let prompt = Prompt {
+            hidden: first("unet.context"),
+            pooled: added.then(|| first("unet.pooled")),
+            time_ids: added.then(|| case.time_ids(&first("unet.time_ids"))[0]),
+        };
+        let guidance = Guidance { positive: vec![prompt.clone()], negative: vec![prompt] };
+        let sigmas: Vec<f64> = case.get("sample.sigmas").to_vec1().unwrap();
+        let (noise, cancel) = (case.get("sample.noise"), CancelToken::new());
+        let blank = noise.zeros_like().unwrap();
+        for sampler in ["euler", "heun", "dpmpp_2m"] {
+            let wanted = case.get(&format!("sample.{sampler}"));
+            let how = Sampling {
+                seed: 0,
+                steps: 4,
+                cfg: 1.0,
+                sampler: sampler.into(),
+                scheduler: "normal".into(),
+                denoise: 1.0,
+            };
+            let check = |x: &Tensor, step: usize| {
+                let error = relative(x, &wanted.narrow(0, step, 1).unwrap());
+                assert!(error < 1e-4, "{} {sampler}, step {step}: {error:.1e}", case.family);
+            };
+            let last = denoiser
+                .sample_with(&how, &guidance, &blank, &sigmas, &noise, &cancel, &mut |info| {
+                    if info.step > 0 {
+                        check(info.x, info.step - 1);
+                    }
+                    Ok(())
+                })
+                .unwrap();
+            check(&last, 3);
+        }
     }
 }
 
@@ -159,15 +305,14 @@ fn autoencoders_in_files_of_their_own() {
 
 #[test]
 fn gradients_and_training() {
-    for case in ["sd1", "sd2", "sd2_v"].map(Case::new) {
+    for case in FAMILIES.map(Case::new) {
         let cancel = CancelToken::new();
-        let schedule = case.checkpoint.schedule().unwrap();
         let models = TrainingModels {
-            unet: case.checkpoint.unet(&Device::Cpu, Precision::F32, &cancel).unwrap(),
-            text: TextEncoders::new(case.towers()).unwrap(),
-            schedule: schedule.into(),
+            unet: case.unet(),
+            text: case.text(),
+            schedule: Arc::new(case.checkpoint.schedule().unwrap()),
         };
-        let start = case.get("train.start");
+        let start = case.joined("train", "start");
         let mut vectors: Vec<f32> = start.flatten_all().unwrap().to_vec1().unwrap();
         let mut adam = AdamW::new(AdamWConfig { eps: 1e-2, ..AdamWConfig::default() }, vectors.len());
         for step in 0..5 {
@@ -181,18 +326,23 @@ fn gradients_and_training() {
                     .into_iter()
                     .map(|t| t as usize)
                     .collect(),
-                ids: vec![case.ids("train.ids")],
-                time_ids: Vec::new(),
+                ids: case.all_ids("train"),
+                time_ids: if case.has("train.time_ids") {
+                    case.time_ids(&part("train.time_ids"))
+                } else {
+                    Vec::new()
+                },
                 weight: None,
             };
-            let matrix = Tensor::from_slice(&vectors, (2, 64), &Device::Cpu).unwrap();
+            let matrix = Tensor::from_slice(&vectors, start.shape(), &Device::Cpu).unwrap();
             let (_, gradient) = loss_and_gradient(&models, &matrix, &batch, &cancel).unwrap();
             if step == 0 {
-                case.assert(&gradient, "train.gradient", 1e-4);
+                let error = relative(&gradient, &case.joined("train", "gradient"));
+                assert!(error < 1e-4, "{}: relative error of the gradient {error:.1e}", case.family);
             }
             adam.step(&mut vectors, &gradient.flatten_all().unwrap().to_vec1::<f32>().unwrap(), 5e-3);
-            let wanted = part("train.trajectory");
-            let found = Tensor::from_slice(&vectors, (2, 64), &Device::Cpu).unwrap();
+            let wanted = case.joined("train", "trajectory").get(step).unwrap();
+            let found = Tensor::from_slice(&vectors, start.shape(), &Device::Cpu).unwrap();
             let error = norm(&(found - &wanted).unwrap()) / norm(&(&wanted - &start).unwrap());
             assert!(error < 1e-4, "{}, step {step}: {error:.1e} of the distance travelled", case.family);
         }
@@ -201,9 +351,13 @@ fn gradients_and_training() {
 
 #[test]
 fn families_are_told_apart_and_what_is_none_is_named() {
-    for (family, id, prediction) in
-        [("sd1", "sd1", "Epsilon"), ("sd2", "sd2", "Epsilon"), ("sd2_v", "sd2", "VPrediction")]
-    {
+    for (family, id, prediction) in [
+        ("sd1", "sd1", "Epsilon"),
+        ("sd2", "sd2", "Epsilon"),
+        ("sd2_v", "sd2", "VPrediction"),
+        ("sdxl", "sdxl", "Epsilon"),
+        ("ldm", "ldm", "Epsilon"),
+    ] {
         let case = Case::new(family);
         assert_eq!(case.checkpoint.family().id, id);
         assert_eq!(format!("{:?}", case.checkpoint.schedule().unwrap().prediction()), prediction, "{family}");
@@ -214,6 +368,19 @@ fn families_are_told_apart_and_what_is_none_is_named() {
     assert!(text.starts_with("Stable Diffusion 2, safetensors, v-prediction"), "{text}");
     assert_eq!(report.parts.len(), 3);
     assert!(report.parts.iter().all(|part| part.types.keys().eq(["F32"])), "{text}");
+
+    // SDXL's marks, as ComfyUI reads them.
+    let mut marked = tensors("sdxl");
+    for (mark, zero_snr) in [("v_pred", false), ("ztsnr", true)] {
+        marked.insert(mark.to_owned(), draw("mark", &[1]));
+        let checkpoint = Checkpoint::open(&write(folder.path(), mark, &marked)).unwrap();
+        let schedule = checkpoint.schedule().unwrap();
+        assert_eq!(format!("{:?}", schedule.prediction()), "VPrediction", "{mark}");
+        assert_eq!(schedule.sigma_max() > 4000.0, zero_snr, "{mark}: {}", schedule.sigma_max());
+    }
+    marked.insert("edm_vpred.sigma_max".to_owned(), draw("mark", &[1]));
+    let checkpoint = Checkpoint::open(&write(folder.path(), "edm", &marked)).unwrap();
+    assert!(checkpoint.schedule().unwrap_err().message.contains("edm_vpred.sigma_max"));
 
     // CLIP has more words than these tiny tables.
     let sd1 = Case::new("sd1");

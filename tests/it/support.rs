@@ -37,6 +37,10 @@ impl Goldens {
         self.0[name].clone()
     }
 
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     pub(crate) fn ids(&self, name: &str) -> Vec<i64> {
         self.0[name].flatten_all().unwrap().to_vec1().unwrap()
     }

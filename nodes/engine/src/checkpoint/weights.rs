@@ -63,6 +63,9 @@ struct Taken {
     ours: BTreeMap<String, Tensor>,
 }
 
+/// The largest number that f16 has.
+const LARGEST_F16: f32 = 65504.0;
+
 /// What files hold beside the numbers of a network: ends of names.
 const NO_WEIGHTS: [&str; 5] =
     ["position_ids", "logit_scale", "attn_mask", "num_batches_tracked", "text_projection"];
@@ -366,6 +369,16 @@ impl Weights {
                 self.origin()
             ))
             .help("the checkpoint is damaged, or was merged or trained to pieces: use another copy"));
+        }
+        if self.dtype == DType::F16 {
+            let largest = wide.abs()?.max_all()?.to_scalar::<f32>()?;
+            if largest > LARGEST_F16 {
+                return Err(Error::incompatible(format!(
+                    "{}: tensor {name} holds {largest:e}, but f16 ends at {LARGEST_F16}",
+                    self.origin()
+                ))
+                .help("load the checkpoint with precision bf16 or f32"));
+            }
         }
         let tensor = if self.dtype == DType::F32 {
             wide.reshape(tensor.shape())?
