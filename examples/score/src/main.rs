@@ -78,9 +78,6 @@ struct Arguments {
     /// Instead of the preset's: `none`, `fixed:SCALE` or `pull:STRENGTH`.
     #[arg(long)]
     norm: Option<String>,
-    /// Instead of the preset's: whether steps are measured by the vocabulary.
-    #[arg(long)]
-    metric: Option<bool>,
     /// Instead of the preset's: `constant`, `linear` or `cosine`.
     #[arg(long)]
     schedule: Option<String>,
@@ -215,7 +212,6 @@ fn learn(
         batch_size: arguments.batch,
         norm_control,
         learning_rate_schedule: schedule.transpose()?,
-        vocabulary_metric: arguments.metric,
         ..Choices::default()
     };
     let init = if style { "style" } else { "creature" };

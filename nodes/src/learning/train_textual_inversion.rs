@@ -25,7 +25,7 @@ pub(crate) struct TrainTextualInversion;
 /// What a choice says when the preset decides.
 const PRESET: &str = "preset";
 
-const YES_OR_NO: [(&str, bool); 2] = [("yes", true), ("no", false)];
+const FLIPS: [(&str, bool); 2] = [("yes", true), ("no", false)];
 
 /// Lists of sentences; none is one's own.
 const TEMPLATE_SETS: [(&str, Option<&[&str]>); 3] =
@@ -60,8 +60,7 @@ fn choices(inputs: &Inputs) -> Result<Choices, NodeError> {
         weight_decay: float("weight_decay", 0.0)?,
         norm_control: chosen(inputs, "norm_control", &NormControl::ALL)?,
         norm_strength: float("norm_strength", 0.0)?,
-        flip: chosen(inputs, "flip", &YES_OR_NO)?,
-        vocabulary_metric: chosen(inputs, "vocabulary_metric", &YES_OR_NO)?,
+        flip: chosen(inputs, "flip", &FLIPS)?,
     };
     if let Some(decay) = choices.weight_decay.filter(|decay| *decay > 0.0)
         && choices.optimiser == Some(Optimiser::Adam)
@@ -173,8 +172,7 @@ impl Node for TrainTextualInversion {
             .input(own(InputSpec::float("weight_decay").default(-1.0).range(-1.0, 1.0).step(0.001)).tooltip("How much each step shrinks the vectors, times the rate. adam has none. -1: the preset decides, for sgd none."))
             .input(own(InputSpec::combo("norm_control", or_preset(&NormControl::ALL))).tooltip("What keeps the vectors as long as ordinary words. none: nothing. fixed: only their direction is learned. pull: they are drawn towards that length."))
             .input(own(InputSpec::float("norm_strength").default(-1.0).range(-1.0, 10.0).step(0.05)).tooltip("Of the norm control, the preset's too. fixed: length in units of the vocabulary's mean. pull: part of the way that each step goes, 1 is all of it and the most. -1: what is usual, 1 for fixed and 0.1 for pull."))
-            .input(own(InputSpec::combo("flip", or_preset(&YES_OR_NO))).tooltip("Learn from mirrored twins of the pictures, too. no: not even from those that Load Concept Images made."))
-            .input(own(InputSpec::combo("vocabulary_metric", or_preset(&YES_OR_NO))).tooltip("Measure steps by the vocabulary: far where its words differ from each other, not far where they do not. For adamw and adam."))
+            .input(own(InputSpec::combo("flip", or_preset(&FLIPS))).tooltip("Learn from mirrored twins of the pictures, too. no: not even from those that Load Concept Images made."))
             .input(own(InputSpec::combo("template_set", TEMPLATE_SETS.map(|(name, _)| name))).tooltip("Sentences in which the word is learned, for pictures without a caption: 27 for things, 19 for styles, or your own."))
             .input(own(InputSpec::string("templates").default("").multiline()).tooltip("Own sentences, one on each line, with {} where the word goes."))
             .input(own(InputSpec::int("preview_interval").default(100).range(0, 100_000)).tooltip("Steps between two previews. 0: at the beginning and at the end only."))

@@ -9,7 +9,6 @@ mod captions;
 mod initial;
 mod latents;
 mod loss;
-mod metric;
 mod norm;
 mod optimiser;
 mod preset;

@@ -4,8 +4,6 @@ use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-use super::metric::Metric;
-
 /// Which rule a step follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Optimiser {
@@ -72,25 +70,6 @@ impl OptimiserState {
             Self::AdamW(adam) => adam.step(theta, gradient, learning_rate),
             Self::Sgd(sgd) => sgd.step(theta, gradient, learning_rate),
         }
-    }
-
-    /// One step of `theta` = P·u, in which the rule moves u (see [`metric`](super::metric)). Weight decay shrinks `theta` itself.
-    pub(super) fn step_in(
-        &mut self,
-        metric: &Metric,
-        theta: &mut [f32],
-        gradient: &[f32],
-        learning_rate: f64,
-    ) {
-        let decay = match self {
-            Self::AdamW(adam) => (1.0 - learning_rate * adam.config.weight_decay) as f32,
-            // Refused by the settings' check.
-            Self::Sgd(_) => 1.0,
-        };
-        // From u = 0, where the rule's own decay does nothing.
-        let mut moved = vec![0f32; theta.len()];
-        self.step(&mut moved, &metric.pull(gradient), learning_rate);
-        theta.iter_mut().zip(metric.push(&moved)).for_each(|(theta, moved)| *theta = *theta * decay + moved);
     }
 
     /// Whether it can go on from here.

@@ -30,7 +30,6 @@ struct Values {
     norm_control: NormControl,
     flip: bool,
     stratified_timesteps: bool,
-    vocabulary_metric: bool,
 }
 
 impl Preset {
@@ -58,7 +57,6 @@ impl Preset {
             norm_control: NormControl::None,
             flip: false,
             stratified_timesteps: false,
-            vocabulary_metric: false,
         };
         match self {
             Self::Recommended => Values {
@@ -69,7 +67,6 @@ impl Preset {
                 weight_decay: 0.0,
                 norm_control: NormControl::None,
                 stratified_timesteps: true,
-                vocabulary_metric: true,
                 ..plain
             },
             Self::Paper => Values {
@@ -129,10 +126,6 @@ impl Preset {
             templates,
             flip: choices.flip.unwrap_or(values.flip),
             stratified_timesteps: values.stratified_timesteps,
-            // The preset's choice is made for its own optimiser.
-            vocabulary_metric: choices
-                .vocabulary_metric
-                .unwrap_or(values.vocabulary_metric && choices.optimiser != Some(Optimiser::Sgd)),
             seed,
         }
     }

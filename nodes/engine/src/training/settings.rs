@@ -37,9 +37,6 @@ pub struct TrainingSettings {
     pub flip: bool,
     /// Draw the timesteps of a batch from equal parts of 0..1000, one from each: the same mean as uniform draws, with less variance.
     pub stratified_timesteps: bool,
-    /// Measure steps by the vocabulary: far where its words differ, not far where they do not. For AdamW and Adam.
-    #[serde(default)]
-    pub vocabulary_metric: bool,
     /// Seed of everything that is drawn.
     pub seed: u64,
 }
@@ -60,10 +57,6 @@ impl TrainingSettings {
         if !self.learning_rate.is_finite() || self.learning_rate <= 0.0 {
             return Err(Error::invalid(format!("a learning rate of {} cannot learn", self.learning_rate)));
         }
-        if self.vocabulary_metric && matches!(self.optimiser, OptimiserConfig::Sgd(_)) {
-            return Err(Error::invalid("steps measured by the vocabulary do not go with the optimiser sgd")
-                .help("choose adamw or adam, or leave the metric out"));
-        }
         self.norm_control.check()
     }
 
@@ -82,7 +75,7 @@ impl TrainingSettings {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
-        crate::hex(&hash.finalize()[..8])
+        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
@@ -111,6 +104,4 @@ pub struct Choices {
     pub norm_strength: Option<f64>,
     /// See [`TrainingSettings::flip`].
     pub flip: Option<bool>,
-    /// See [`TrainingSettings::vocabulary_metric`].
-    pub vocabulary_metric: Option<bool>,
 }

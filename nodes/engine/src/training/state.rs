@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::trainer::{State, Trainer};
 use crate::diffusion::TorchRng;
-use crate::files::{hex, write_whole};
+use crate::files::write_whole;
 use crate::{Error, Result};
 
 const FILE: &str = "state.safetensors";
@@ -116,7 +116,7 @@ impl RunFolder {
             })
             .collect::<Result<Vec<_>>>()?;
         let mut metadata = HashMap::from([
-            ("rng".to_owned(), hex(&state.draws.rng.state())),
+            ("rng".to_owned(), state.draws.rng.state().iter().map(|byte| format!("{byte:02x}")).collect()),
             ("queues".to_owned(), serde_json::to_string(&state.draws.queues).unwrap_or_default()),
             // Bits, since a decimal may round.
             ("rate_scale".to_owned(), state.rate_scale.to_bits().to_string()),

@@ -9,7 +9,6 @@ use super::captions::PromptIds;
 use super::initial::{VocabularyScale, check_placeholder, initial_vectors, vocabulary_scales};
 use super::latents::{CachedLatents, LatentCache};
 use super::loss::{MicroBatch, loss_and_gradient};
-use super::metric::Metric;
 use super::norm::{angle, norm};
 use super::optimiser::OptimiserState;
 use super::settings::TrainingSettings;
@@ -98,7 +97,6 @@ pub struct Trainer {
     /// Token ids of every caption that can be drawn, for each text encoder.
     prompts: HashMap<String, Vec<Vec<u32>>>,
     scales: Vec<VocabularyScale>,
-    metric: Option<Metric>,
     pub(super) state: State,
     failures: usize,
     remarks: Vec<String>,
@@ -119,7 +117,6 @@ impl Trainer {
         let (initial, remark) = initial_vectors(text, &settings.init_text, settings.num_vectors)?;
         let mut remarks: Vec<String> = remark.into_iter().collect();
         let scales = vocabulary_scales(text)?;
-        let metric = settings.vocabulary_metric.then(|| Metric::new(text)).transpose()?;
 
         let prompt_ids = PromptIds::new(text, &settings.placeholder, settings.num_vectors);
         let mut prompts = HashMap::new();
@@ -154,7 +151,7 @@ impl Trainer {
             losses: Vec::new(),
             rate_scale: 1.0,
         };
-        Ok(Self { models, latents, settings, prompts, scales, metric, state, failures: 0, remarks })
+        Ok(Self { models, latents, settings, prompts, scales, state, failures: 0, remarks })
     }
 
     /// The settings of this run.
@@ -238,10 +235,7 @@ impl Trainer {
             self.settings.learning_rate_schedule.factor(step, self.settings.steps, self.settings.warmup);
         let learning_rate = self.settings.learning_rate * factor * self.state.rate_scale;
         let mut next = (self.state.vectors.clone(), self.state.optimiser.clone());
-        match &self.metric {
-            Some(metric) => next.1.step_in(metric, &mut next.0, gradient, learning_rate),
-            None => next.1.step(&mut next.0, gradient, learning_rate),
-        }
+        next.1.step(&mut next.0, gradient, learning_rate);
         self.settings.norm_control.apply(&mut next.0, &self.scales);
         let finite = |values: &[f32]| values.iter().all(|x| x.is_finite());
         let mut remark = None;
