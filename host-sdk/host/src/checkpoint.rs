@@ -9,8 +9,6 @@ use crate::failure::Failure;
 
 /// The model that ships.
 const SHIPPED: &str = "creatures";
-/// Stable Diffusion's.
-const USUAL_SIZE: u64 = 512;
 
 /// A checkpoint that was found.
 pub(crate) struct Checkpoint {
@@ -40,17 +38,13 @@ impl Checkpoint {
         )))
     }
 
-    /// The side of the pictures that the model was made for, in pixels.
-    pub(crate) fn picture_size(&self) -> u64 {
-        self.configured_size().unwrap_or(USUAL_SIZE)
-    }
-
     /// Guidance that suits it: small models overdo what is usual for large ones.
     pub(crate) fn cfg(&self) -> f64 {
-        if self.picture_size() < 256 { 4.0 } else { 7.5 }
+        if self.picture_size().is_some_and(|size| size < 256) { 4.0 } else { 7.5 }
     }
 
-    fn configured_size(&self) -> Option<u64> {
+    /// The side of the pictures that the model was made for, in pixels, where a folder's configuration says it.
+    pub(crate) fn picture_size(&self) -> Option<u64> {
         let unet = read(&self.path.join("unet").join("config.json"))?;
         let latent = unet.get("sample_size")?;
         let latent = latent.as_u64().or_else(|| latent.get(0)?.as_u64())?;
@@ -85,12 +79,12 @@ mod tests {
         std::fs::write(dir.path().join("tiny/unet/weights.safetensors"), "").unwrap();
         let folders = Folders::new().with(folder::CHECKPOINTS, dir.path());
         let checkpoint = |name| Checkpoint::choose(Some(name), &folders);
-        assert_eq!(checkpoint("tiny").unwrap().picture_size(), 96);
+        assert_eq!(checkpoint("tiny").unwrap().picture_size(), Some(96));
         assert_eq!(checkpoint("tiny").unwrap().cfg(), 4.0);
         std::fs::write(dir.path().join("tiny/vae/config.json"), r#"{"block_out_channels": [8, 8, 8]}"#)
             .unwrap();
-        assert_eq!(checkpoint("tiny").unwrap().picture_size(), 48);
-        assert_eq!(checkpoint("bare").unwrap().picture_size(), 512);
+        assert_eq!(checkpoint("tiny").unwrap().picture_size(), Some(48));
+        assert_eq!(checkpoint("bare").unwrap().picture_size(), None);
         assert_eq!(checkpoint("bare").unwrap().cfg(), 7.5);
         let path = dir.path().join("tiny").display().to_string();
         assert_eq!(checkpoint(&path).unwrap().name, path);

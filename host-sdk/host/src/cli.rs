@@ -164,6 +164,10 @@ pub(crate) struct LearnArgs {
     /// The word is a drawing style, not a thing
     #[arg(long)]
     pub(crate) style: bool,
+    /// Where the sentences come from that the word is learned in: templates, "text files" (a .txt beside each picture, with {} for the word) or "file names"
+    /// [default: templates; text files with --style, since a style is learned well only where captions tell what else is on a picture]
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) captions: Option<String>,
     /// Set of training values: recommended, paper, diffusers or mmagic [default: recommended]
     #[arg(long, value_name = "NAME")]
     pub(crate) preset: Option<String>,

@@ -69,8 +69,9 @@ pub(crate) fn workflow(
     checkpoint: &Checkpoint,
     words: &[Word],
 ) -> Result<Workflow, Failure> {
-    let size = checkpoint.picture_size();
     let mut graph = Graph::default();
+    let width = graph.size(args.width, checkpoint)?;
+    let height = graph.size(args.height, checkpoint)?;
     graph.add(
         GENERATE,
         0,
@@ -78,8 +79,8 @@ pub(crate) fn workflow(
             ("model", json!(checkpoint.name)),
             ("prompt", json!(args.prompt)),
             ("negative", json!(args.picture.negative)),
-            ("width", json!(args.width.unwrap_or(size))),
-            ("height", json!(args.height.unwrap_or(size))),
+            ("width", width),
+            ("height", height),
             ("count", json!(args.count)),
             ("seed", json!(args.picture.seed)),
             ("steps", json!(args.steps)),

@@ -45,7 +45,6 @@ pub(crate) fn workflow(
     checkpoint: &Checkpoint,
     folders: &Folders,
 ) -> Result<Workflow, Failure> {
-    let size = args.resolution.unwrap_or_else(|| checkpoint.picture_size());
     let cfg = args.picture.cfg.unwrap_or_else(|| checkpoint.cfg());
     let prompts = prompts(args)?;
     let (pictures, files) = pictures(&args.pictures, folders)?;
@@ -53,6 +52,7 @@ pub(crate) fn workflow(
     let preview =
         if args.watch.preview.is_some() { with_word(&prompts[0], &args.word) } else { String::new() };
     let mut graph = Graph::default();
+    let size = graph.size(args.resolution, checkpoint)?;
     graph.add(
         LEARN,
         0,
@@ -61,6 +61,7 @@ pub(crate) fn workflow(
             ("folder", json!(pictures)),
             ("files", files),
             ("resolution", json!(size)),
+            ("captions", json!(args.captions.as_deref().or(args.style.then_some("text files")))),
             ("word", json!(args.word)),
             ("init", json!(args.init)),
             ("vectors", json!(args.vectors)),
@@ -261,6 +262,11 @@ mod tests {
         assert_eq!(literal(&chosen, "3", "learning_rate"), Some(json!(0.01)));
         assert_eq!(literal(&chosen, "3", "template_set"), Some(json!("style")));
         assert_eq!(literal(&chosen, "2", "resolution"), Some(json!(64)));
+        assert_eq!(
+            literal(&chosen, "2", "caption_source"),
+            Some(json!("text files")),
+            "the default of styles"
+        );
         assert_eq!(literal(&chosen, "21", "width"), Some(json!(64)));
     }
 

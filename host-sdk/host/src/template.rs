@@ -1,8 +1,9 @@
 //! Workflows from templates: JSON files in which a text `"$name"` stands for a value that code fills in.
 
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 use vocable_host_sdk::graph::Workflow;
 
+use crate::checkpoint::Checkpoint;
 use crate::failure::Failure;
 
 /// The graph of `learn` without pictures.
@@ -13,6 +14,10 @@ pub(crate) const LEARN_PROMPT: &str = include_str!("../templates/learn_prompt.js
 pub(crate) const GENERATE: &str = include_str!("../templates/generate.json");
 /// What `generate` adds for each learned word.
 pub(crate) const LOAD_WORD: &str = include_str!("../templates/load_word.json");
+/// The node that tells what a checkpoint is.
+pub(crate) const INSPECT: &str = include_str!("../templates/inspect.json");
+/// Its output with the size of the pictures that the model was trained on.
+const RESOLUTION: (&str, u64) = ("9", 1);
 
 /// A graph that is being put together.
 #[derive(Default)]
@@ -58,6 +63,15 @@ impl Graph {
         Ok(())
     }
 
+    /// A size in pixels: the one that was given or that the checkpoint's configuration says, or else a link to a node that looks into the checkpoint.
+    pub(crate) fn size(&mut self, given: Option<u64>, checkpoint: &Checkpoint) -> Result<Json, Failure> {
+        if let Some(size) = given.or_else(|| checkpoint.picture_size()) {
+            return Ok(json!(size));
+        }
+        self.add(INSPECT, 0, &[("model", json!(checkpoint.name))])?;
+        Ok(json!([RESOLUTION.0, RESOLUTION.1]))
+    }
+
     /// Makes a node one of another class, with one more input unless it is null.
     pub(crate) fn change(&mut self, id: &str, class: &str, input: &str, value: Json) {
         if let Some(node) = self.nodes.get_mut(id) {
@@ -76,8 +90,6 @@ impl Graph {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

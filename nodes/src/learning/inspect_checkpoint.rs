@@ -1,6 +1,8 @@
 //! **Inspect Checkpoint**: what a checkpoint is, without loading it: family, prediction, parts, types, memory.
 
-use vocable_engine::checkpoint::inspect;
+use std::path::PathBuf;
+
+use vocable_engine::checkpoint::{Checkpoint, inspect};
 use vocable_host_sdk::abi::{
     HostContext, InputSpec, Inputs, Node, NodeError, NodeSpec, OutputSpec, Outputs, folder,
 };
@@ -24,21 +26,28 @@ impl Node for InspectCheckpoint {
                     .tooltip("The checkpoint: a file, or a diffusers pipeline folder, among the checkpoints."),
             )
             .output(OutputSpec::new("report", "STRING").tooltip("The description."))
+            .output(
+                OutputSpec::new("resolution", "INT")
+                    .tooltip("The side in pixels of the pictures that the model was trained on."),
+            )
             .output_node()
     }
 
-    fn fingerprint(&self, _inputs: &Inputs, _host: &HostContext<'_>) -> Result<String, NodeError> {
-        // It is a matter of milliseconds, and the file may have changed.
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Ok(now.as_nanos().to_string())
+    fn fingerprint(&self, inputs: &Inputs, host: &HostContext<'_>) -> Result<String, NodeError> {
+        Checkpoint::open(&path(inputs, host)?).and_then(|file| file.fingerprint()).map_err(node_error)
     }
 
     fn execute(&self, inputs: Inputs, host: &HostContext<'_>) -> Result<Outputs, NodeError> {
-        let path = host.find_file(folder::CHECKPOINTS, inputs.string("ckpt_name")?)?;
+        let path = path(&inputs, host)?;
         let report = inspect(&path).map_err(node_error)?;
+        let resolution = i64::try_from(report.resolution).unwrap_or(i64::MAX);
         let report = format!("{}: {report}", path.file_name().unwrap_or_default().to_string_lossy());
-        Ok(Outputs::one(report.clone()).ui_text(report))
+        Ok(Outputs::new().result(report.clone()).result(resolution).ui_text(report))
     }
+}
+
+fn path(inputs: &Inputs, host: &HostContext<'_>) -> Result<PathBuf, NodeError> {
+    host.find_file(folder::CHECKPOINTS, inputs.string("ckpt_name")?)
 }
 
 #[cfg(test)]

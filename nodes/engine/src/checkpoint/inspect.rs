@@ -30,6 +30,8 @@ pub struct CheckpointReport {
     pub family: String,
     /// What the UNet predicts.
     pub prediction: PredictionType,
+    /// The side in pixels of the pictures that it was trained on.
+    pub resolution: usize,
     /// Its parts, largest first.
     pub parts: Vec<PartReport>,
 }
@@ -61,6 +63,7 @@ pub fn inspect(path: &Path) -> Result<CheckpointReport> {
         container: checkpoint.source.container(),
         family: checkpoint.family().name.to_owned(),
         prediction,
+        resolution: checkpoint.resolution()?,
         parts,
     })
 }
@@ -78,7 +81,7 @@ impl fmt::Display for CheckpointReport {
             PredictionType::Epsilon => "epsilon",
             PredictionType::VPrediction => "v-prediction",
         };
-        writeln!(f, "{}, {}, {prediction}", self.family, self.container)?;
+        writeln!(f, "{}, {}, {prediction}, {} pixels", self.family, self.container, self.resolution)?;
         for part in &self.parts {
             let types: Vec<&str> = part.types.keys().map(String::as_str).collect();
             let millions = part.parameters as f64 / 1e6;

@@ -176,6 +176,16 @@ impl Checkpoint {
         NoiseSchedule::from_config(&config).map_err(|error| error.context(self.path().display()))
     }
 
+    /// The side in pixels of the pictures that it was trained on: what a folder's configuration says, or what is usual for the family.
+    pub fn resolution(&self) -> Result<usize> {
+        let unet = self.source.unet()?.config;
+        let Some(latent) = unet["sample_size"].as_u64().or_else(|| unet["sample_size"][0].as_u64()) else {
+            return Ok(self.family().resolution);
+        };
+        let levels = self.source.vae()?.config["block_out_channels"].as_array().map_or(4, Vec::len);
+        Ok((latent as usize) << levels.saturating_sub(1).min(8))
+    }
+
     /// A short name for the contents: it changes when any part does. Large files are sampled (their head, tail, size and 64 blocks
     /// between), so that a checkpoint of several gigabytes is named in a moment.
     pub fn fingerprint(&self) -> Result<String> {

@@ -60,9 +60,9 @@ impl Preset {
         };
         match self {
             Self::Recommended => Values {
-                steps: 300,
+                steps: 580,
                 batch_size: 4,
-                learning_rate: |_, vocabulary_rms| 0.3 * vocabulary_rms,
+                learning_rate: |_, vocabulary_rms| 0.1 * vocabulary_rms,
                 learning_rate_schedule: LearningRateSchedule::Cosine,
                 weight_decay: 0.0,
                 norm_control: NormControl::None,
