@@ -267,7 +267,8 @@ fn samplers() {
             };
             let check = |x: &Tensor, step: usize| {
                 let error = relative(x, &wanted.narrow(0, step, 1).unwrap());
-                assert!(error < 1e-4, "{} {sampler}, step {step}: {error:.1e}", case.family);
+                // A timestep that is off by one moves the latents by 1e-4.
+                assert!(error < 2e-5, "{} {sampler}, step {step}: {error:.1e}", case.family);
             };
             let last = denoiser
                 .sample_with(&how, &guidance, &blank, &sigmas, &noise, &cancel, &mut |info| {

@@ -10,7 +10,6 @@ from diffusers.loaders import single_file_utils as peer
 from . import names
 
 
-
 def draw(name, shape):
     """Norm weights about 1, biases small, tables and matrices so that a signal keeps its size."""
     r = torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
@@ -41,6 +40,8 @@ class Family:
 
 
 class Model:
+    """The networks of a family, loaded from its file."""
+
     def __init__(self, family):
         self.family, self.text = family, family.text()
         self.unet = UNet2DConditionModel(
@@ -65,7 +66,7 @@ class Model:
         for k, v in theirs.items():
             shapes["model.diffusion_model." + names.unet_name(k, theirs)] = list(v.shape)
         for k, v in self.vae.state_dict().items():
-            name = names.vae_name(k, 4)
+            name = names.vae_name(k, len(self.vae.config.block_out_channels))
             # 1 x 1 convolutions there.
             shapes["first_stage_model." + name] = list(v.shape) + [1, 1] * ("mid.attn_1" in name and v.dim() == 2)
         for encoder in self.text.encoders.values():

@@ -1,7 +1,7 @@
 """The names of a single file (CompVis' latent-diffusion, "ldm"), from diffusers' names of the same tensors."""
 import re
 
-# ... of a block on one level: the side of an autoencoder, the way through the network, level, kind, index, what is inside, weight or bias.
+# A name inside a block: the side of an autoencoder, the way through the network, level, kind, index, what is inside, weight or bias.
 BLOCK = re.compile(r"((?:encoder|decoder)\.)?(down|up|mid)_blocks?\.(?:(\d+)\.)?(\w+)\.(\d+)\.(.+)\.(weight|bias)")
 RESNET = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0", "conv2": "out_layers.3",
           "conv_shortcut": "skip_connection"}

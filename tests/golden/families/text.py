@@ -130,14 +130,11 @@ class SdxlText:
         return hidden | {f"{e}last": out[e].last for e in self.encoders} | {"g.pooled": pooled, "context": context}
 
 
-class LdmText:
-    """One encoder, of which the UNet sees the last hidden state."""
+class LdmText(Sd1Text):
+    """Likewise; its texts have no state that stands for all."""
 
     def __init__(self):
         self.encoders = {"": Bert()}
-
-    def condition(self, out):
-        return out[""].last, None
 
     def goldens(self, out):
         return {"last": out[""].last}

@@ -78,7 +78,8 @@ pub(super) enum Heads {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum PredictionRule {
     Epsilon,
-    /// ComfyUI's rule for SD 2 (`supported_models.py`): v where the bias of a norm on the way up spreads by more than 0.09, ε elsewhere.
+    /// ComfyUI's rule for SD 2 (`supported_models.py`): v where the UNet takes plain latents
+    /// and the bias of a norm on the way up spreads by more than 0.09, ε elsewhere.
     SpreadOfNorm(&'static str),
     /// ComfyUI's rule for SDXL: v where there is a tensor `v_pred`, with zero terminal SNR where there is one called `ztsnr`.
     Marked,

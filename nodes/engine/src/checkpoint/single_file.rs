@@ -101,7 +101,10 @@ impl Source for SingleFile {
             PredictionRule::Epsilon => (false, false),
             PredictionRule::SpreadOfNorm(name) => {
                 let name = format!("{}.{name}", layout::UNET);
-                let spread = match has(&name) {
+                // Inpainting and depth models predict ε whatever the norm says.
+                let first = self.weights.shape(&format!("{}.input_blocks.0.0.weight", layout::UNET));
+                let plain = first.is_some_and(|shape| shape.get(1) == Some(&4));
+                let spread = match plain && has(&name) {
                     true => deviation(&self.weights.get_any(&name)?.to_vec1::<f32>()?),
                     false => 0.0,
                 };
