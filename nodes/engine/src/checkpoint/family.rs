@@ -188,3 +188,99 @@ impl Family {
         ScheduleConfig { prediction_type, rescale_betas_zero_snr: zero_snr, ..ScheduleConfig::default() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use candle_core::{Device, Tensor};
+
+    use super::super::single_file::SingleFile;
+    use super::super::{Checkpoint, Precision};
+    use super::*;
+    use crate::CancelToken;
+    use crate::diffusion::TorchRng;
+    use crate::training::{CachedLatents, Choices, LatentCache, Preset, Trainer, TrainingModels};
+
+    /// A family that nobody has: an encoder with another activation, prefix and layer, other heads, another scale, and v where it is marked.
+    const INVENTED: &[Family] = &[Family {
+        id: "invented",
+        name: "Invented",
+        sign: "somebody.text.text_model.embeddings.token_embedding.weight",
+        text: &[TextRow {
+            key: "clip_s",
+            prefix: "somebody.text",
+            hidden_act: "gelu",
+            layer: HiddenLayer { skip: 1, norm: true },
+            pad: Some(0),
+            ..CLIP_L
+        }],
+        heads: Heads::Count(4),
+        folder_vae: "vae",
+        scaling_factor: 0.5,
+        prediction: PredictionRule::Marked,
+        resolution: 64,
+    }];
+
+    /// A file of it, of the shapes of the tiny Stable Diffusion 1 of the goldens, but with CLIP's own vocabulary.
+    fn file(folder: &std::path::Path) -> std::path::PathBuf {
+        let text =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/families.json"));
+        let json: serde_json::Value = serde_json::from_str(&text.unwrap()).unwrap();
+        let mut rng = TorchRng::new(3);
+        let mut tensors = HashMap::new();
+        for (name, shape) in json["sd1"]["shapes"].as_object().unwrap() {
+            let mut shape: Vec<usize> = serde_json::from_value(shape.clone()).unwrap();
+            if name.ends_with("token_embedding.weight") {
+                shape[0] = 49408;
+            }
+            let count: usize = shape.iter().product();
+            let scale = 1.0 / (count / shape[0]).max(1) as f64;
+            let numbers = Tensor::from_vec(rng.randn(count), shape.as_slice(), &Device::Cpu).unwrap();
+            let name = name.replace("cond_stage_model.transformer", "somebody.text");
+            tensors.insert(name, (numbers * scale.sqrt()).unwrap());
+        }
+        tensors.insert("v_pred".to_owned(), Tensor::zeros(1, candle_core::DType::F32, &Device::Cpu).unwrap());
+        let path = folder.join("invented.safetensors");
+        candle_core::safetensors::save(&tensors, &path).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_family_is_added_by_a_row_and_learns() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(folder.path());
+        assert!(Checkpoint::open(&path).is_err(), "no row of ours fits it");
+        let checkpoint = Checkpoint { source: Arc::new(SingleFile::open_as(&path, INVENTED).unwrap()) };
+        assert_eq!(checkpoint.family().id, "invented");
+        let cancel = CancelToken::new();
+        let models = TrainingModels::read(&checkpoint, &Device::Cpu, Precision::F32, &cancel).unwrap();
+        let tower = &models.text.towers()[0];
+        assert_eq!((tower.key.as_str(), tower.tokenizer.pad(), tower.layer.skip), ("clip_s", 0, 1));
+        assert_eq!(models.schedule.prediction(), PredictionType::VPrediction);
+        let vae = checkpoint.vae(&Device::Cpu, Precision::F32, &cancel).unwrap();
+        assert_eq!(vae.config().scaling_factor, 0.5);
+
+        let mut rng = TorchRng::new(4);
+        let mut latent = || Tensor::from_vec(rng.randn(4 * 8 * 8), (4, 8, 8), &Device::Cpu).unwrap();
+        let picture = CachedLatents {
+            mean: latent(),
+            std: latent().abs().unwrap(),
+            weight: None,
+            caption: None,
+            time_ids: [0.0; 6],
+        };
+        let latents = LatentCache { groups: vec![vec![picture]], scaling_factor: 0.5 };
+        let choices = Choices { steps: Some(3), batch_size: Some(2), ..Choices::default() };
+        let templates = vec!["a photo of {}".to_owned()];
+        let settings = Preset::Recommended.settings(&choices, "<x>", "cat", 1, templates, 0, 0.1);
+        let mut trainer = Trainer::new(models, latents, settings).unwrap();
+        while !trainer.is_finished() {
+            let report = trainer.step(&cancel).unwrap();
+            assert!(report.loss.is_finite() && report.remark.is_none(), "{report:?}");
+        }
+        let moved = (trainer.vectors().unwrap() - trainer.initial_vectors().unwrap()).unwrap();
+        assert!(moved.abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap() > 0.1);
+    }
+}

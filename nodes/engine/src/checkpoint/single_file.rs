@@ -29,8 +29,13 @@ impl SingleFile {
     /// # Errors
     /// [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible) for a file of no known family, with what it looks like.
     pub(super) fn open(path: &Path) -> Result<Self> {
+        Self::open_as(path, FAMILIES)
+    }
+
+    /// Recognise `path` as one of these.
+    pub(super) fn open_as(path: &Path, families: &'static [Family]) -> Result<Self> {
         let weights = Weights::open(path, &Device::Cpu, DType::F32)?;
-        let family = FAMILIES.iter().find(|family| weights.shape(family.sign).is_some());
+        let family = families.iter().find(|family| weights.shape(family.sign).is_some());
         let unet = weights.shape(&format!("{}.input_blocks.0.0.weight", layout::UNET)).is_some();
         let family = match family {
             Some(family) if unet => family,
