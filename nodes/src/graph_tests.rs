@@ -10,7 +10,7 @@ use crate::learning::*;
 use crate::testing::{Home, ListeningHost};
 
 /// A home with the tiny pipeline, and its MODEL, CLIP and VAE.
-fn home() -> (Home, [Value; 3]) {
+pub(crate) fn home() -> (Home, [Value; 3]) {
     let home = Home::new();
     let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tiny");
     let inputs = Inputs::new().with("ckpt_name", tiny.to_str().unwrap());

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use vocable_engine::checkpoint::Family;
 use vocable_engine::concept::Concept;
 use vocable_engine::embedding::Embedding;
 use vocable_engine::models::{AutoencoderKL, TextEncoders};
@@ -12,6 +13,8 @@ use vocable_host_sdk::abi::{Handle, Inputs, NodeError, Value};
 #[derive(Clone)]
 pub(crate) struct Model {
     pub(crate) denoiser: Denoiser,
+    /// What kind of model it is; `None` if a host handed it in, which knows only its structure.
+    pub(crate) family: Option<&'static Family>,
     /// What the user calls it.
     pub(crate) name: String,
     /// A short name for the weights and what they are computed with.

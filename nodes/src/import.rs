@@ -86,7 +86,7 @@ pub(crate) fn import(
             let schedule = Arc::new(NoiseSchedule::from_config(&schedule).map_err(node_error)?);
             let scaling_factor = settings.get("scaling_factor").and_then(Value::as_float).unwrap_or(0.18215);
             let denoiser = Denoiser { unet: Arc::new(unet), schedule, scaling_factor };
-            Ok(Model { denoiser, name, fingerprint }.into_value())
+            Ok(Model { denoiser, family: None, name, fingerprint }.into_value())
         }
         StateKind::Clip => {
             let encoder = ClipTextModel::new(&read(config)?, &weights).map_err(node_error)?;

@@ -17,6 +17,7 @@ pub fn nodes() -> Vec<Arc<dyn Node>> {
         Arc::new(EncodePrompt),
         Arc::new(InspectEmbedding),
         Arc::new(InspectCheckpoint),
+        Arc::new(ExportModel),
         Arc::new(ContactSheet),
         Arc::new(CheckpointLoaderSimple),
         Arc::new(VaeLoader),

@@ -332,6 +332,66 @@ impl Running {
     }
 }
 
+/// The pixels of a picture that a model makes.
+fn painted(place: &Place, model: &str) -> Vec<u8> {
+    let mut graph = paint();
+    graph["1"]["inputs"]["ckpt_name"] = model.into();
+    let said = place.workflow(&graph, &["--quiet"]).ended_with(0);
+    let file = said.out.lines().find(|line| line.contains("cat_")).unwrap();
+    image::open(place.path(file)).unwrap().into_rgb8().into_raw()
+}
+
+#[test]
+fn a_checkpoint_is_written_in_the_other_layout() {
+    let place = Place::new();
+    let model = tiny().to_str().unwrap().to_owned();
+    let export = |more: &[&str]| place.run(&[&["export", "--quiet"], more].concat());
+    let said = export(&[&model, "sub/one"]).ended_with(0);
+    assert!(said.out.trim_end().ends_with("sub/one.safetensors"), "{}", said.out);
+    assert!(said.err.contains("other programs cannot tell"), "{}", said.err);
+    export(&["sub/one.safetensors", "sub/two"]).ended_with(0);
+    export(&[
+        "sub/one.safetensors",
+        "sub/three.safetensors",
+        "--layout",
+        "single-file",
+        "--precision",
+        "f32",
+    ])
+    .ended_with(0);
+    assert_eq!(files(&place.path("sub")), ["one.safetensors", "three.safetensors", "two"]);
+    let size = |name: &str| std::fs::metadata(place.path(name)).unwrap().len();
+    // The tiny model is saved in f16.
+    assert!(size("sub/one.safetensors") < size("sub/three.safetensors") * 3 / 5);
+    let pixels = painted(&place, &model);
+    for written in ["sub/one.safetensors", "sub/two", "sub/three.safetensors"] {
+        assert!(painted(&place, written) == pixels, "{written}");
+    }
+
+    let said = export(&[&model, "sub/one"]).ended_with(2);
+    assert!(said.err.contains("one.safetensors is there already"), "{}", said.err);
+    export(&["no-such-model", "sub/four"]).ended_with(2);
+    export(&[&model, "sub/four", "--precision", "int8"]).ended_with(2);
+    assert_eq!(files(&place.path("sub")), ["one.safetensors", "three.safetensors", "two"]);
+}
+
+#[test]
+#[cfg_attr(not(unix), ignore = "there is no ulimit")]
+fn a_full_disk_leaves_nothing_of_an_export() {
+    let place = Place::new();
+    for (layout, name) in [("single-file", "a.safetensors"), ("diffusers", "a")] {
+        let program = place.command(&[]).get_program().to_owned();
+        // Files end at 100 blocks; the signal that would end the program, too, is not sent.
+        let mut limited = Command::new("sh");
+        limited.args(["-c", "trap '' XFSZ; ulimit -f 100; exec \"$0\" \"$@\""]).arg(program);
+        limited.args(["export", "--quiet", "--layout", layout]).arg(tiny()).arg(format!("sub/{name}"));
+        let output = limited.current_dir(place.home.path()).env_remove("VOCABLE_PLUGINS").output().unwrap();
+        let said = Said::from(output).ended_with(1);
+        assert!(said.err.contains(name), "{}", said.err);
+        assert!(files(&place.path("sub")).is_empty());
+    }
+}
+
 #[test]
 #[cfg_attr(not(unix), ignore = "there is no kill -INT")]
 fn ctrl_c_keeps_what_was_learned_and_the_same_command_goes_on() {

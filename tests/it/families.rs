@@ -18,10 +18,10 @@ use vocable_engine::training::{AdamW, AdamWConfig, MicroBatch, TrainingModels, l
 
 use crate::support::{Goldens, norm, relative, root};
 
-const FAMILIES: [&str; 6] = ["sd1", "sd1_inpainting", "sd2", "sd2_v", "sdxl", "ldm"];
+pub(crate) const FAMILIES: [&str; 6] = ["sd1", "sd1_inpainting", "sd2", "sd2_v", "sdxl", "ldm"];
 const VOCABULARY: u32 = 600;
 
-fn description(family: &str) -> Json {
+pub(crate) fn description(family: &str) -> Json {
     let text = std::fs::read_to_string(root().join("tests/golden/families.json")).unwrap();
     serde_json::from_str::<Json>(&text).unwrap()[family].take()
 }
@@ -41,7 +41,7 @@ fn draw(name: &str, shape: &[usize]) -> Tensor {
     Tensor::from_vec(r, shape, &Device::Cpu).unwrap()
 }
 
-fn tensors(family: &str) -> HashMap<String, Tensor> {
+pub(crate) fn tensors(family: &str) -> HashMap<String, Tensor> {
     let file = description(family);
     let shapes = file["shapes"].as_object().unwrap();
     let mut tensors: HashMap<String, Tensor> = shapes
@@ -59,7 +59,7 @@ fn tensors(family: &str) -> HashMap<String, Tensor> {
     tensors
 }
 
-fn write(folder: &Path, family: &str, tensors: &HashMap<String, Tensor>) -> PathBuf {
+pub(crate) fn write(folder: &Path, family: &str, tensors: &HashMap<String, Tensor>) -> PathBuf {
     let path = folder.join(format!("{family}.safetensors"));
     candle_core::safetensors::save(tensors, &path).unwrap();
     path
@@ -135,7 +135,7 @@ impl Case {
 }
 
 /// A tokenizer of 600 tokens without merges, whose texts begin with the one before the last and end with `end`.
-fn tokenizer_ending_at(end: u32) -> Tokenizer {
+pub(crate) fn tokenizer_ending_at(end: u32) -> Tokenizer {
     let folder = tempfile::tempdir().unwrap();
     let word = |id: u32| match id {
         id if id == end => "<|endoftext|>".to_owned(),

@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod cli;
+mod export;
 mod families;
 mod full_size;
 mod golden;

@@ -48,6 +48,9 @@ pub(crate) enum Command {
     Generate(Box<GenerateArgs>),
     /// Tell what a checkpoint is, without loading it
     Inspect(InspectArgs),
+    /// Write a checkpoint in the other layout: a diffusers folder as one file, a file as a diffusers folder
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{FOLDERS}\n\n{EXIT_CODES}"))]
+    Export(ExportArgs),
 }
 
 /// Where things are.
@@ -119,6 +122,34 @@ pub(crate) struct InspectArgs {
     pub(crate) checkpoint: String,
     #[command(flatten)]
     pub(crate) places: PlaceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Name or path of the checkpoint
+    #[arg(value_name = "CKPT")]
+    pub(crate) checkpoint: String,
+    /// The file or folder to write, which is not there yet; a file is given the ending .safetensors
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
+    /// Layout of OUT [default: the one that CKPT does not have]
+    #[arg(long, value_name = "LAYOUT")]
+    pub(crate) layout: Option<ExportLayout>,
+    /// Type of the numbers: f32, bf16 or f16 [default: that of CKPT]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) precision: Option<String>,
+    #[command(flatten)]
+    pub(crate) places: PlaceArgs,
+    #[command(flatten)]
+    pub(crate) watch: WatchArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportLayout {
+    /// One .safetensors file, as ComfyUI has it
+    SingleFile,
+    /// A pipeline's folder, as diffusers has it
+    Diffusers,
 }
 
 /// What `learn` and `generate` share: the model, and how its pictures are made.

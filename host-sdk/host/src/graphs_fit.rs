@@ -1,4 +1,4 @@
-//! Whether the graphs of `learn` and `generate`, and the workflows that ship, fit the nodes of the plugin beside the tests. Nothing is run.
+//! Whether the graphs of `learn`, `generate` and `export`, and the workflows that ship, fit the nodes of the plugin beside the tests. Nothing is run.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use vocable_host_sdk::registry::Registry;
 
 use crate::checkpoint::Checkpoint;
 use crate::cli::{Cli, Command};
-use crate::{generate, learn, plugins, problems, words};
+use crate::{export, generate, learn, plugins, problems, words};
 
 /// The plugin of this build, or those of the environment; `None` if there is none.
 fn registry() -> Option<Arc<Registry>> {
@@ -99,5 +99,13 @@ fn the_graphs_of_the_commands_fit_the_nodes() {
         };
         let words = words::in_texts(&folders, &[prompt]);
         check("generate", &generate::workflow(&args, &checkpoint, &words).unwrap(), &registry, &folders);
+    }
+    for more in [&[][..], &["--layout", "diffusers", "--precision", "bf16"]] {
+        let arguments = ["vocable", "export", "creatures", "out"];
+        let Command::Export(args) = Cli::parse_from(arguments.iter().chain(more)).command else {
+            unreachable!()
+        };
+        let out = export::Out::of(&args, &folders).unwrap();
+        check("export", &export::workflow(&args, &out).unwrap(), &registry, &folders);
     }
 }

@@ -5,12 +5,13 @@
 //! | `cli.rs` | the arguments |
 //! | `places.rs`, `plugins.rs`, `checkpoint.rs`, `words.rs` | find folders, plugins, the model and learned words |
 //! | `template.rs`, `learn.rs`, `generate.rs` | make the graphs of `learn` and `generate` |
-//! | `run.rs`, `nodes.rs`, `inspect.rs` | the other commands |
+//! | `run.rs`, `nodes.rs`, `inspect.rs`, `export.rs` | the other commands |
 //! | `execute.rs`, `problems.rs`, `show/`, `interrupt.rs` | run a graph, show how far it is, stop it |
 
 mod checkpoint;
 mod cli;
 mod execute;
+mod export;
 mod failure;
 mod generate;
 #[cfg(test)]
@@ -52,6 +53,7 @@ fn start(cli: Cli) -> Result<(), Failure> {
         Command::Learn(args) => learn::learn(&args),
         Command::Generate(args) => generate::generate(&args),
         Command::Inspect(args) => inspect::inspect(&args),
+        Command::Export(args) => export::export(&args),
     }
 }
 

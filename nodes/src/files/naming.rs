@@ -1,4 +1,4 @@
-//! Where a picture goes: prefix with tokens, subfolder, and a counter that continues.
+//! Where a result goes: prefix with tokens, subfolder, and a counter that continues.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -21,23 +21,9 @@ impl Slot {
     /// The place that `prefix` asks for under `root`. `prefix` may hold a subfolder and the tokens `%width%`, `%height%`, `%year%`, `%month%`,
     /// `%day%`, `%hour%`, `%minute%`, `%second%` and `%date:yyyy-MM-dd%`.
     pub(crate) fn find(root: &Path, prefix: &str, width: usize, height: usize) -> Result<Self, NodeError> {
-        let name = expand(prefix, width, height, Local::now());
-        let mut parts: Vec<&str> =
-            name.split(['/', '\\']).filter(|part| !part.is_empty() && *part != ".").collect();
-        let inside = !name.starts_with(['/', '\\'])
-            && parts
-                .iter()
-                .all(|part| matches!(Path::new(part).components().next(), Some(Component::Normal(_))));
-        let stem = parts.pop().unwrap_or_default().to_string();
-        if !inside || stem.is_empty() || stem.contains(['<', '>', ':', '"', '|', '?', '*']) {
-            return Err(NodeError::invalid_input(format!(
-                "filename prefix {prefix:?} is not a name inside the folder for results"
-            ))
-            .help("Use letters, digits and, for a subfolder, a slash: `pets/zorvo`."));
-        }
-        let folder = parts.iter().fold(root.to_path_buf(), |path, part| path.join(part));
+        let (folder, subfolder, stem) = place(root, prefix, width, height)?;
         let next = highest(&folder, &stem) + 1;
-        Ok(Self { folder, subfolder: parts.join("/"), stem, next })
+        Ok(Self { folder, subfolder, stem, next })
     }
 
     /// The name for the next picture, which is number `index` of its batch.
@@ -47,6 +33,45 @@ impl Slot {
         self.next += 1;
         name
     }
+}
+
+/// The folder, its name relative to the root, and the beginning of the file's name that `prefix` asks for under `root`.
+fn place(
+    root: &Path,
+    prefix: &str,
+    width: usize,
+    height: usize,
+) -> Result<(PathBuf, String, String), NodeError> {
+    let name = expand(prefix, width, height, Local::now());
+    let mut parts: Vec<&str> =
+        name.split(['/', '\\']).filter(|part| !part.is_empty() && *part != ".").collect();
+    let inside = !name.starts_with(['/', '\\'])
+        && parts.iter().all(|part| matches!(Path::new(part).components().next(), Some(Component::Normal(_))));
+    let stem = parts.pop().unwrap_or_default().to_string();
+    if !inside || stem.is_empty() || stem.contains(['<', '>', ':', '"', '|', '?', '*']) {
+        return Err(NodeError::invalid_input(format!(
+            "filename prefix {prefix:?} is not a name inside the folder for results"
+        ))
+        .help("Use letters, digits and, for a subfolder, a slash: `pets/zorvo`."));
+    }
+    let folder = parts.iter().fold(root.to_path_buf(), |path, part| path.join(part));
+    Ok((folder, parts.join("/"), stem))
+}
+
+/// `stem<ending>` for what is made now and then and has no use for a counter, or with a number behind, as *Save Embedding* numbers, if there is something
+/// of that name. The folder is made if need be. `prefix` may hold what [`Slot::find`] knows of it that is no size.
+pub(crate) fn free_place(root: &Path, prefix: &str, ending: &str) -> Result<PathBuf, NodeError> {
+    let (folder, _, stem) = place(root, prefix, 0, 0)?;
+    fs::create_dir_all(&folder).map_err(|error| {
+        NodeError::internal(format!("{}: cannot be made", folder.display())).caused_by(&error)
+    })?;
+    let names = (1u64..).map(|number| match number {
+        1 => format!("{stem}{ending}"),
+        number => format!("{stem}-{number}{ending}"),
+    });
+    let mut places = names.map(|name| folder.join(name));
+    let free = places.find(|path| path.symlink_metadata().is_err());
+    free.ok_or_else(|| NodeError::internal(format!("{}: all names are taken", folder.display())))
 }
 
 /// The highest counter among the files `stem_<counter>_….` of a folder.

@@ -21,6 +21,9 @@ use crate::run::{fingerprint_of, open_device, precision, with_cancel};
 pub(crate) const CHECKPOINT_ENDINGS: [&str; 9] =
     ["safetensors", "ckpt", "pt", "pt2", "bin", "pth", "pkl", "sft", "/model_index.json"];
 
+/// The precision that a checkpoint is saved in: an export has to lose nothing and to need no more room.
+const AS_SAVED: &str = "as saved";
+
 /// Reads a checkpoint.
 pub(crate) struct CheckpointLoaderSimple;
 
@@ -28,7 +31,8 @@ struct LoaderInputs {
     name: String,
     path: PathBuf,
     device: String,
-    precision: Precision,
+    /// `None` is that of the checkpoint.
+    precision: Option<Precision>,
 }
 
 impl LoaderInputs {
@@ -42,7 +46,10 @@ impl LoaderInputs {
                 .map_or_else(|| name.to_string(), |name| name.to_string_lossy().into_owned()),
             path,
             device: inputs.optional_string("device")?.unwrap_or("auto").to_string(),
-            precision: precision(inputs.optional_string("precision")?.unwrap_or("f32"))?,
+            precision: match inputs.optional_string("precision")? {
+                Some(AS_SAVED) => None,
+                name => Some(precision(name.unwrap_or("f32"))?),
+            },
         })
     }
 
@@ -65,7 +72,7 @@ impl Node for CheckpointLoaderSimple {
                     ),
             )
             .input(device_input())
-            .input(precision_input())
+            .input(precision_input(&[AS_SAVED]))
             .output(OutputSpec::new("MODEL", Model::TAG).tooltip("The denoiser."))
             .output(OutputSpec::new("CLIP", Clip::TAG).tooltip("The text encoder with its tokenizer."))
             .output(OutputSpec::new("VAE", Vae::TAG).tooltip("The autoencoder between pictures and latents."))
@@ -79,20 +86,22 @@ impl Node for CheckpointLoaderSimple {
         let inputs = LoaderInputs::parse(&inputs, host)?;
         let checkpoint = inputs.checkpoint()?;
         let device = open_device(&inputs.device)?;
+        let precision = inputs.precision.map_or_else(|| checkpoint.precision(), Ok).map_err(node_error)?;
         host.status("reading the checkpoint");
         let (model, clip, vae) = with_cancel(host, |cancel| {
-            let fingerprint = fingerprint_of(&checkpoint.fingerprint()?, inputs.precision, &device);
+            let fingerprint = fingerprint_of(&checkpoint.fingerprint()?, precision, &device);
             let schedule = checkpoint.schedule()?;
-            let text = checkpoint.text_encoders(&device, inputs.precision, cancel)?;
+            let text = checkpoint.text_encoders(&device, precision, cancel)?;
             host.progress(1, 3, None);
-            let autoencoder = checkpoint.vae(&device, inputs.precision, cancel)?;
+            let autoencoder = checkpoint.vae(&device, precision, cancel)?;
             host.progress(2, 3, None);
-            let unet = checkpoint.unet(&device, inputs.precision, cancel)?;
+            let unet = checkpoint.unet(&device, precision, cancel)?;
             host.progress(3, 3, None);
             let scaling_factor = autoencoder.config().scaling_factor;
             Ok((
                 Model {
                     denoiser: Denoiser { unet, schedule: Arc::new(schedule), scaling_factor },
+                    family: Some(checkpoint.family()),
                     name: inputs.name.clone(),
                     fingerprint: fingerprint.clone(),
                 },

@@ -40,9 +40,9 @@ fn device_input() -> InputSpec {
         .tooltip("Where the model computes. `auto` is the GPU where there is one that this build can use.")
 }
 
-/// The type that a loader keeps weights in.
-fn precision_input() -> InputSpec {
-    let names = Precision::ALL.map(|(name, _)| name);
+/// The type that a loader keeps weights in, or `more` that it may be told.
+fn precision_input(more: &[&str]) -> InputSpec {
+    let names = Precision::ALL.iter().map(|(name, _)| *name).chain(more.iter().copied());
     InputSpec::combo("precision", names).default("f32").optional().advanced().tooltip(
         "The type that weights are kept in. Halves need half the memory; on the CPU all is computed in f32.",
     )

@@ -34,7 +34,7 @@ impl Node for VaeLoader {
                 "The autoencoder: a file, or the folder of one with its config.json, in the folder vae.",
             ))
             .input(device_input())
-            .input(precision_input())
+            .input(precision_input(&[]))
             .output(OutputSpec::new("VAE", Vae::TAG).tooltip("The autoencoder between pictures and latents."))
     }
 

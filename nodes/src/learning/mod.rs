@@ -3,6 +3,7 @@
 mod concept_source;
 mod contact_sheet;
 mod encode_prompt;
+mod export_model;
 mod inspect_checkpoint;
 mod inspect_embedding;
 mod load_concept_images;
@@ -16,6 +17,7 @@ use vocable_host_sdk::abi::{InputSpec, Inputs, NodeError, Value};
 
 pub(crate) use contact_sheet::ContactSheet;
 pub(crate) use encode_prompt::EncodePrompt;
+pub(crate) use export_model::ExportModel;
 pub(crate) use inspect_checkpoint::InspectCheckpoint;
 pub(crate) use inspect_embedding::InspectEmbedding;
 pub(crate) use load_concept_images::LoadConceptImages;

@@ -3,8 +3,10 @@
 //! Widths and depths are read off the tensors' shapes ([`layout`](super::layout)); a row holds what shapes do not tell.
 
 use super::names::{self, Alias, Layout};
+use crate::Result;
 use crate::diffusion::{PredictionType, ScheduleConfig};
-use crate::models::HiddenLayer;
+use crate::models::{HiddenLayer, TextEncoders};
+use crate::tokenizer::Tokenizer;
 
 /// What shapes do not tell of a family.
 #[derive(Debug)]
@@ -18,8 +20,7 @@ pub struct Family {
     /// The text encoders, in the order in which their states are joined.
     pub(super) text: &'static [TextRow],
     pub(super) heads: Heads,
-    /// The autoencoder's folder in a diffusers pipeline.
-    pub(super) folder_vae: &'static str,
+    pub(super) pipeline: PipelineRow,
     /// s: latents are multiplied by it before they are noised.
     pub(super) scaling_factor: f64,
     pub(super) prediction: PredictionRule,
@@ -52,10 +53,27 @@ pub(super) struct TextRow {
 #[derive(Debug)]
 pub(super) struct FolderRow {
     pub(super) name: &'static str,
+    /// Its class, and the library or pipeline that has it.
+    pub(super) class: (&'static str, &'static str),
+    /// The tokenizer's folder.
+    pub(super) tokenizer: &'static str,
     /// Its names, where they are not those of `CLIPTextModel`.
     pub(super) translate: Option<fn(&str, Layout) -> Option<Alias>>,
     /// Layers that are left out at the end; a folder may hold only those that are used.
     pub(super) skip: usize,
+}
+
+/// What diffusers calls a family.
+#[derive(Debug)]
+pub(super) struct PipelineRow {
+    /// The pipeline's class.
+    pub(super) class: &'static str,
+    /// That of models that paint into a picture.
+    pub(super) inpainting: &'static str,
+    /// The scheduler that its pipelines come with.
+    pub(super) scheduler: &'static str,
+    /// The autoencoder's folder.
+    pub(super) vae: &'static str,
 }
 
 /// The vocabularies that come with the program.
@@ -95,7 +113,13 @@ const CLIP_L: TextRow = TextRow {
     layer: HiddenLayer::LAST,
     tokenizer: Vocabulary::Clip,
     pad: None,
-    folder: FolderRow { name: "text_encoder", translate: None, skip: 0 },
+    folder: FolderRow {
+        name: "text_encoder",
+        class: ("transformers", "CLIPTextModel"),
+        tokenizer: "tokenizer",
+        translate: None,
+        skip: 0,
+    },
 };
 
 const OPEN_CLIP: TextRow = TextRow {
@@ -106,6 +130,13 @@ const OPEN_CLIP: TextRow = TextRow {
     layer: HiddenLayer { skip: 1, norm: true },
     pad: Some(0),
     ..CLIP_L
+};
+
+const STABLE_DIFFUSION: PipelineRow = PipelineRow {
+    class: "StableDiffusionPipeline",
+    inpainting: "StableDiffusionInpaintPipeline",
+    scheduler: "DDIMScheduler",
+    vae: "vae",
 };
 
 /// SDXL takes the states before the last layer as they are, of both encoders.
@@ -119,7 +150,7 @@ pub(super) const FAMILIES: &[Family] = &[
         sign: "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",
         text: &[CLIP_L],
         heads: Heads::Count(8),
-        folder_vae: "vae",
+        pipeline: STABLE_DIFFUSION,
         scaling_factor: 0.18215,
         prediction: PredictionRule::Epsilon,
         resolution: 512,
@@ -130,7 +161,7 @@ pub(super) const FAMILIES: &[Family] = &[
         sign: "cond_stage_model.model.token_embedding.weight",
         text: &[OPEN_CLIP],
         heads: Heads::Width(64),
-        folder_vae: "vae",
+        pipeline: STABLE_DIFFUSION,
         scaling_factor: 0.18215,
         prediction: PredictionRule::SpreadOfNorm("output_blocks.11.1.transformer_blocks.0.norm1.bias"),
         resolution: 768,
@@ -150,12 +181,23 @@ pub(super) const FAMILIES: &[Family] = &[
                 key: "clip_g",
                 prefix: "conditioner.embedders.1.model",
                 layer: PENULTIMATE,
-                folder: FolderRow { name: "text_encoder_2", translate: None, skip: 1 },
+                folder: FolderRow {
+                    name: "text_encoder_2",
+                    class: ("transformers", "CLIPTextModelWithProjection"),
+                    tokenizer: "tokenizer_2",
+                    translate: None,
+                    skip: 1,
+                },
                 ..OPEN_CLIP
             },
         ],
         heads: Heads::Width(64),
-        folder_vae: "vae",
+        pipeline: PipelineRow {
+            class: "StableDiffusionXLPipeline",
+            inpainting: "StableDiffusionXLInpaintPipeline",
+            scheduler: "EulerDiscreteScheduler",
+            vae: "vae",
+        },
         scaling_factor: 0.13025,
         prediction: PredictionRule::Marked,
         resolution: 1024,
@@ -171,18 +213,62 @@ pub(super) const FAMILIES: &[Family] = &[
             hidden_act: "gelu",
             causal: false,
             tokenizer: Vocabulary::BertUncased,
-            folder: FolderRow { name: "bert", translate: Some(names::ldm_bert_in_folder), skip: 0 },
+            folder: FolderRow {
+                name: "bert",
+                class: ("latent_diffusion", "LDMBertModel"),
+                translate: Some(names::ldm_bert_in_folder),
+                ..CLIP_L.folder
+            },
             ..CLIP_L
         }],
         heads: Heads::Count(8),
-        folder_vae: "vqvae",
+        pipeline: PipelineRow {
+            class: "LDMTextToImagePipeline",
+            inpainting: "LDMTextToImagePipeline",
+            vae: "vqvae",
+            ..STABLE_DIFFUSION
+        },
         scaling_factor: 0.18215,
         prediction: PredictionRule::Epsilon,
         resolution: 256,
     },
 ];
 
+impl TextRow {
+    /// The tokenizer of checkpoints that have none of their own.
+    pub(super) fn tokenizer(&self) -> Result<Tokenizer> {
+        let tokenizer = match self.tokenizer {
+            Vocabulary::Clip => Tokenizer::clip()?,
+            Vocabulary::BertUncased => Tokenizer::bert()?,
+        };
+        Ok(match self.pad {
+            Some(pad) => tokenizer.with_pad(pad),
+            None => tokenizer,
+        })
+    }
+}
+
 impl Family {
+    /// The family of a model with these text encoders; `None` if they are those of none. A model that came without its file is known by them.
+    pub fn of_text_encoders(text: &TextEncoders) -> Option<&'static Self> {
+        FAMILIES.iter().find(|family| family.has_text_encoders(text))
+    }
+
+    /// Whether these are its text encoders.
+    pub(super) fn has_text_encoders(&self, text: &TextEncoders) -> bool {
+        let keys = text.towers().iter().map(|tower| tower.key.as_str());
+        keys.eq(self.text.iter().map(|row| row.key))
+    }
+
+    /// The side in pixels of the pictures that a model of this family with this prediction was trained on: the base models of Stable Diffusion 2, which
+    /// predict ε, are smaller than the others.
+    pub(super) fn resolution_for(&self, prediction: PredictionType) -> usize {
+        match (self.prediction, prediction) {
+            (PredictionRule::SpreadOfNorm(_), PredictionType::Epsilon) => 512,
+            _ => self.resolution,
+        }
+    }
+
     /// The noise schedule: that of Stable Diffusion 1 for all rows so far.
     pub(super) fn schedule(&self, prediction_type: PredictionType, zero_snr: bool) -> ScheduleConfig {
         ScheduleConfig { prediction_type, rescale_betas_zero_snr: zero_snr, ..ScheduleConfig::default() }
@@ -217,7 +303,7 @@ mod tests {
             ..CLIP_L
         }],
         heads: Heads::Count(4),
-        folder_vae: "vae",
+        pipeline: STABLE_DIFFUSION,
         scaling_factor: 0.5,
         prediction: PredictionRule::Marked,
         resolution: 64,

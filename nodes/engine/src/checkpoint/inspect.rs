@@ -1,12 +1,15 @@
 //! What a checkpoint is, without loading it: container, family, prediction, and for each part its size and types.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-use super::{Checkpoint, Weights};
+use super::{Checkpoint, Precision, Weights};
 use crate::Result;
 use crate::diffusion::PredictionType;
+
+/// The part of what no network takes.
+pub(super) const OTHER: &str = "other";
 
 /// A part of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,10 +71,29 @@ pub fn inspect(path: &Path) -> Result<CheckpointReport> {
     })
 }
 
+impl Checkpoint {
+    /// The smallest precision that has all numbers of the model as they are saved.
+    pub fn precision(&self) -> Result<Precision> {
+        let mut kept = BTreeSet::new();
+        self.source.for_each_tensor(&mut |part, weights, name| {
+            if part != OTHER {
+                kept.insert(weights.type_name(name));
+            }
+        })?;
+        // Positions and the like are no weights.
+        kept.retain(|name| name.contains('F'));
+        Ok(match kept.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["F16"] => Precision::F16,
+            ["BF16"] => Precision::Bf16,
+            _ => Precision::F32,
+        })
+    }
+}
+
 impl CheckpointReport {
     /// Numbers in the parts that are used.
     pub fn parameters(&self) -> usize {
-        self.parts.iter().filter(|part| part.name != "other").map(|part| part.parameters).sum()
+        self.parts.iter().filter(|part| part.name != OTHER).map(|part| part.parameters).sum()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Checkpoints: what a file or folder is, and the weights in it.
 
+mod export;
 mod family;
 mod inspect;
 mod layout;
@@ -7,6 +8,7 @@ mod names;
 mod pickle;
 mod pipeline;
 mod precision;
+mod settings;
 mod single_file;
 mod vae_file;
 mod weights;
@@ -27,6 +29,7 @@ use crate::models::{
 use crate::tokenizer::Tokenizer;
 use crate::{CancelToken, Error, Result};
 
+pub use export::{Export, ExportLayout};
 pub use family::Family;
 pub use inspect::{CheckpointReport, PartReport, inspect};
 pub use pickle::{Item, TensorInfo, TorchFile};

@@ -44,7 +44,7 @@ impl PipelineFolder {
         let Some(family) = family else {
             return Err(missing(&index, "text_encoder"));
         };
-        for part in ["unet", family.folder_vae, "tokenizer", "scheduler"] {
+        for part in ["unet", family.pipeline.vae, "tokenizer", "scheduler"] {
             if !has(part) {
                 return Err(missing(&index, part));
             }
@@ -67,7 +67,7 @@ impl PipelineFolder {
     /// The parts that hold weights, with what reports call them.
     fn parts(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let text = self.family.text.iter().map(|row| (row.folder.name, "text encoder"));
-        [("unet", "UNet"), (self.family.folder_vae, "VAE")].into_iter().chain(text)
+        [("unet", "UNet"), (self.family.pipeline.vae, "VAE")].into_iter().chain(text)
     }
 }
 
@@ -89,7 +89,7 @@ impl Source for PipelineFolder {
     }
 
     fn vae(&self) -> Result<Part> {
-        let part = self.family.folder_vae;
+        let part = self.family.pipeline.vae;
         Ok(Part { config: self.config(part)?, weights: self.weights(part)? })
     }
 
@@ -104,8 +104,7 @@ impl Source for PipelineFolder {
     }
 
     fn tokenizer(&self, row: &'static TextRow) -> Result<Tokenizer> {
-        let second = if row.folder.name == "text_encoder_2" { "tokenizer_2" } else { "tokenizer" };
-        Tokenizer::from_dir(&self.path.join(second))
+        Tokenizer::from_dir(&self.path.join(row.folder.tokenizer))
     }
 
     fn skipped_layers(&self, row: &'static TextRow) -> usize {
@@ -121,7 +120,7 @@ impl Source for PipelineFolder {
     fn sample(&self, hash: &mut Sha256) -> Result<()> {
         let parts = ["model_index.json", "unet", "tokenizer", "tokenizer_2", "scheduler"];
         let text = self.family.text.iter().map(|row| row.folder.name);
-        for part in parts.into_iter().chain([self.family.folder_vae]).chain(text) {
+        for part in parts.into_iter().chain([self.family.pipeline.vae]).chain(text) {
             sample_all(&self.path.join(part), hash)?;
         }
         Ok(())

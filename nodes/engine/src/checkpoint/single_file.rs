@@ -6,8 +6,10 @@ use candle_core::{DType, Device};
 use serde_json::Value;
 use sha2::Sha256;
 
-use super::family::{FAMILIES, Family, PredictionRule, TextRow, Vocabulary};
+use super::family::{FAMILIES, Family, PredictionRule, TextRow};
+use super::inspect::OTHER;
 use super::names::{self, Alias, Layout};
+use super::settings::Settings;
 use super::weights::NameMap;
 use super::{Part, Source, Weights, layout};
 use crate::diffusion::{PredictionType, ScheduleConfig};
@@ -21,6 +23,7 @@ pub(super) struct SingleFile {
     /// On the CPU in f32 until a part is taken.
     weights: Weights,
     family: &'static Family,
+    settings: Settings,
 }
 
 impl SingleFile {
@@ -34,25 +37,32 @@ impl SingleFile {
 
     /// Recognise `path` as one of these.
     pub(super) fn open_as(path: &Path, families: &'static [Family]) -> Result<Self> {
-        let weights = Weights::open(path, &Device::Cpu, DType::F32)?;
+        Self::of(path, Weights::open(path, &Device::Cpu, DType::F32)?, families)
+    }
+
+    /// The same for tensors that are at hand, under the names of such a file.
+    pub(super) fn of(path: &Path, weights: Weights, families: &'static [Family]) -> Result<Self> {
         let family = families.iter().find(|family| weights.shape(family.sign).is_some());
         let unet = weights.shape(&format!("{}.input_blocks.0.0.weight", layout::UNET)).is_some();
         let family = match family {
             Some(family) if unet => family,
             _ => return Err(not_known(path, &weights.names())),
         };
-        Ok(Self { path: path.to_owned(), weights, family })
+        let settings = Settings::of(&weights)?;
+        Ok(Self { path: path.to_owned(), weights, family, settings })
     }
 
+    /// A part under diffusers' names; `config` is what its shapes tell.
     fn part(
         &self,
+        name: &str,
         config: Value,
         prefix: &str,
         translate: fn(&str, Layout) -> Option<Alias>,
         layout: Layout,
     ) -> Part {
         let map = NameMap { prefix: prefix.to_owned(), translate, layout };
-        Part { config, weights: self.weights.clone().with_names(map) }
+        Part { config: self.settings.config(name, config), weights: self.weights.clone().with_names(map) }
     }
 }
 
@@ -71,29 +81,26 @@ impl Source for SingleFile {
 
     fn unet(&self) -> Result<Part> {
         let (config, layout) = layout::unet(&self.weights, self.family)?;
-        Ok(self.part(config, layout::UNET, names::unet, layout))
+        Ok(self.part("unet", config, layout::UNET, names::unet, layout))
     }
 
     fn vae(&self) -> Result<Part> {
         let (config, layout) = layout::vae(&self.weights, layout::VAE, self.family.scaling_factor)?;
-        Ok(self.part(config, layout::VAE, names::vae, layout))
+        Ok(self.part("vae", config, layout::VAE, names::vae, layout))
     }
 
     fn text(&self, row: &'static TextRow) -> Result<Part> {
         let weights = self.weights.clone().with_names(NameMap::of_text(row));
-        Ok(Part { config: layout::text(&weights, row)?, weights })
+        let config = self.settings.config(row.folder.name, layout::text(&weights, row)?);
+        Ok(Part { config, weights })
     }
 
-    /// One of those that come with the program: single files have none.
+    /// One of those that come with the program: single files have none, but those of models with their own that were written here.
     fn tokenizer(&self, row: &'static TextRow) -> Result<Tokenizer> {
-        let tokenizer = match row.tokenizer {
-            Vocabulary::Clip => Tokenizer::clip()?,
-            Vocabulary::BertUncased => Tokenizer::bert()?,
-        };
-        Ok(match row.pad {
-            Some(pad) => tokenizer.with_pad(pad),
-            None => tokenizer,
-        })
+        match self.settings.tokenizers.get(row.folder.tokenizer) {
+            Some(texts) => Tokenizer::from_texts(&self.path.display().to_string(), texts),
+            None => row.tokenizer(),
+        }
     }
 
     fn skipped_layers(&self, row: &'static TextRow) -> usize {
@@ -101,6 +108,9 @@ impl Source for SingleFile {
     }
 
     fn schedule(&self) -> Result<ScheduleConfig> {
+        if let Some(schedule) = &self.settings.scheduler {
+            return Ok(schedule.clone());
+        }
         let has = |name: &str| self.weights.shape(name).is_some();
         let (is_v, zero_snr) = match self.family.prediction {
             PredictionRule::Epsilon => (false, false),
@@ -140,7 +150,7 @@ impl Source for SingleFile {
                 () if below(layout::UNET) => "UNet",
                 () if below(layout::VAE) => "VAE",
                 () if self.family.text.iter().any(|row| below(row.prefix)) => "text encoder",
-                () => "other",
+                () => OTHER,
             };
             tell(part, &self.weights, tensor);
         }

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use super::family::TextRow;
 use super::names::{Alias, Layout, Take};
 use super::pickle::{TensorInfo, TorchFile};
+use crate::files::safetensors_metadata;
 use crate::{CancelToken, Error, Result};
 
 enum Source {
@@ -19,6 +20,7 @@ enum Source {
         path: PathBuf,
         tensors: MmapedSafetensors,
         names: Vec<String>,
+        metadata: BTreeMap<String, String>,
     },
     Torch {
         file: TorchFile,
@@ -121,7 +123,8 @@ impl Weights {
         })?;
         let mut names: Vec<String> = tensors.tensors().into_iter().map(|(name, _)| name).collect();
         names.sort();
-        let source = Source::File { path: path.to_owned(), tensors, names };
+        let source =
+            Source::File { path: path.to_owned(), tensors, names, metadata: safetensors_metadata(path)? };
         Ok(Self::new(source, device, dtype))
     }
 
@@ -217,6 +220,14 @@ impl Weights {
             }
         };
         found.unwrap_or_default()
+    }
+
+    /// A text that a safetensors file holds beside its tensors.
+    pub(super) fn metadata(&self, key: &str) -> Option<&str> {
+        match &*self.source {
+            Source::File { metadata, .. } => metadata.get(key).map(String::as_str),
+            _ => None,
+        }
     }
 
     /// What kind of file this is.

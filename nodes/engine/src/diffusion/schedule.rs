@@ -78,7 +78,7 @@ impl ScheduleConfig {
 /// A schedule, computed: ᾱ in f64, and the σ that ComfyUI would use, in f32 as there.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NoiseSchedule {
-    prediction: PredictionType,
+    config: ScheduleConfig,
     alphas_cumprod: Vec<f64>,
     sigmas: Vec<f32>,
     log_sigmas: Vec<f32>,
@@ -125,12 +125,17 @@ impl NoiseSchedule {
         let exact: Vec<f64> = alphas_cumprod.iter().map(|a| ((1.0 - a) / a).sqrt()).collect();
         let sigmas = exact.iter().map(|s| *s as f32).collect();
         let log_sigmas = exact.iter().map(|s| s.ln() as f32).collect();
-        Ok(Self { prediction: config.prediction_type, alphas_cumprod, sigmas, log_sigmas })
+        Ok(Self { config: config.clone(), alphas_cumprod, sigmas, log_sigmas })
+    }
+
+    /// The settings that it was computed from.
+    pub fn config(&self) -> &ScheduleConfig {
+        &self.config
     }
 
     /// What the model predicts.
     pub fn prediction(&self) -> PredictionType {
-        self.prediction
+        self.config.prediction_type
     }
 
     /// ᾱ_t for every timestep, from nearly 1 (little noise) down to nearly 0.
@@ -202,7 +207,7 @@ impl NoiseSchedule {
 
     /// What the model should have said: ε or v; shapes and errors as in [`NoiseSchedule::add_noise`].
     pub fn target(&self, x0: &Tensor, noise: &Tensor, t: &[usize]) -> Result<Tensor> {
-        match self.prediction {
+        match self.config.prediction_type {
             PredictionType::Epsilon => {
                 self.factors(x0, t)?;
                 Ok(noise.clone())

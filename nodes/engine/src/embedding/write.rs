@@ -2,17 +2,13 @@
 
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
-
 use super::Embedding;
 use super::names::check_file_name;
-use crate::files::write_whole;
+use crate::files::{safetensors_header, write_whole};
 use crate::{Error, Result};
 
 impl Embedding {
     /// The file's bytes: `emb_params` for one encoder, else one tensor per encoder key, in f32, with metadata. The same embedding gives the same bytes.
-    ///
-    /// The header is written here and not by the safetensors crate, which keeps metadata in a hash map and so in random order.
     ///
     /// # Errors
     /// [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible) when the embedding is not sound (see [`Embedding::new`]): nothing that is not finite is ever written.
@@ -27,26 +23,18 @@ impl Embedding {
             Some(key) => metadata.insert("encoder".into(), key.clone()),
             None => metadata.remove("encoder"),
         };
-        let mut header = Map::new();
-        header.insert("__metadata__".into(), json!(metadata));
-        let mut data = Vec::new();
-        for (key, tensor) in &self.vectors {
-            let start = data.len();
+        let mut bytes = safetensors_header(
+            &metadata,
+            self.vectors.iter().map(|(key, tensor)| {
+                let name = if lone { "emb_params" } else { key.as_str() };
+                (name, "F32", tensor.dims(), 4 * tensor.elem_count())
+            }),
+        );
+        for tensor in self.vectors.values() {
             for value in tensor.flatten_all()?.to_vec1::<f32>()? {
-                data.extend_from_slice(&value.to_le_bytes());
+                bytes.extend_from_slice(&value.to_le_bytes());
             }
-            let name = if lone { "emb_params" } else { key.as_str() };
-            header.insert(
-                name.into(),
-                json!({"dtype": "F32", "shape": tensor.dims(), "data_offsets": [start, data.len()]}),
-            );
         }
-        let mut header = Value::Object(header).to_string().into_bytes();
-        // Tensors begin at a multiple of eight, as the format's own writer has it.
-        header.resize(header.len().next_multiple_of(8), b' ');
-        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-        bytes.extend_from_slice(&header);
-        bytes.extend_from_slice(&data);
         Ok(bytes)
     }
 

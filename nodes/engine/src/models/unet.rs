@@ -73,7 +73,7 @@ impl UNet2DConditionModel {
         let transformer = |level: usize, weights: &Weights| {
             let config = TransformerConfig {
                 channels: channels[level],
-                heads: config.num_attention_heads.as_ref().unwrap_or(&config.attention_head_dim).at(level),
+                heads: config.heads().at(level),
                 depth: config.transformer_layers_per_block.at(level),
                 cross_attention_dim: config.cross_attention_dim,
                 groups: config.norm_num_groups,

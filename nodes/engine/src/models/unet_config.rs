@@ -71,7 +71,8 @@ pub enum OneOrEach {
 }
 
 impl OneOrEach {
-    pub(super) fn at(&self, level: usize) -> usize {
+    /// That of a level.
+    pub(crate) fn at(&self, level: usize) -> usize {
         match self {
             Self::One(n) => *n,
             Self::Each(all) => all.get(level).or(all.last()).copied().unwrap_or(1),
@@ -100,6 +101,11 @@ impl UNet2DConditionConfig {
     pub fn pooled_width(&self) -> Option<usize> {
         let all = self.projection_class_embeddings_input_dim?;
         all.checked_sub(6 * self.addition_time_embed_dim?).filter(|width| *width > 0)
+    }
+
+    /// The number of heads, whatever it is called.
+    pub(crate) fn heads(&self) -> &OneOrEach {
+        self.num_attention_heads.as_ref().unwrap_or(&self.attention_head_dim)
     }
 
     /// Refuse what this structure does not have.

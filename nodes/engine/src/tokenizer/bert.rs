@@ -1,7 +1,5 @@
 //! BERT's word pieces; every setting is Hugging Face's (`transformers/models/bert/tokenization_bert.py`).
 
-use std::path::Path;
-
 use serde_json::Value;
 use tokenizers::AddedToken;
 use tokenizers::decoders::wordpiece::WordPiece as Decoder;
@@ -11,7 +9,7 @@ use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 
 use super::Tokenizer;
-use super::files::{is_normalized, optional_json, read, token_name};
+use super::files::{Files, is_normalized, token_name};
 use crate::{Error, Result};
 
 /// The vocabulary of `bert-base-uncased`, one token a line in order of id (Devlin et al. 2018; see NOTICE).
@@ -19,12 +17,14 @@ const BERT_VOCAB: &str = include_str!("data/bert_vocab.txt");
 /// What latent diffusion asks its tokenizer for, whatever the tokenizer's own limit is: 512 in BERT, for the encoder's 77 places.
 const LENGTH: usize = 77;
 
+pub(super) const VOCAB: &str = "vocab.txt";
+
 /// The special tokens: begin, end, padding, what cannot be spelt, and the blank that BERT was trained to fill.
 const CLS: usize = 0;
 const SEP: usize = 1;
 const PAD: usize = 2;
 const UNK: usize = 3;
-const SPECIAL: [(&str, &str); 5] = [
+pub(super) const SPECIAL: [(&str, &str); 5] = [
     ("cls_token", "[CLS]"),
     ("sep_token", "[SEP]"),
     ("pad_token", "[PAD]"),
@@ -52,11 +52,10 @@ pub(super) fn bert() -> Result<Tokenizer> {
     build(parts, "BERT's vocabulary")
 }
 
-pub(super) fn from_dir(dir: &Path) -> Result<Tokenizer> {
-    let path = dir.join("vocab.txt");
-    let vocab = read_vocab(&read(&path)?);
-    let config = optional_json(&dir.join("tokenizer_config.json"))?;
-    let map = optional_json(&dir.join("special_tokens_map.json"))?;
+pub(super) fn from_files(files: Files<'_>) -> Result<Tokenizer> {
+    let vocab = read_vocab(&files.read(VOCAB)?);
+    let config = files.optional_json("tokenizer_config.json")?;
+    let map = files.optional_json("special_tokens_map.json")?;
     let special = SPECIAL.map(|(key, usual)| {
         // The map is what transformers saved last; some folders have only one of the two.
         let token = token_name(&map, key).or_else(|| token_name(&config, key)).unwrap_or(usual.to_owned());
@@ -74,7 +73,7 @@ pub(super) fn from_dir(dir: &Path) -> Result<Tokenizer> {
         Some(n @ 3..=77) => n as usize,
         _ => LENGTH,
     };
-    build(Parts { vocab, special, normalizer, max_length }, &path.display().to_string())
+    build(Parts { vocab, special, normalizer, max_length }, &files.place(VOCAB))
 }
 
 fn build(parts: Parts, origin: &str) -> Result<Tokenizer> {

@@ -1,7 +1,5 @@
 //! CLIP's byte pairs; every setting is Hugging Face's (`transformers/models/clip/tokenization_clip.py`).
 
-use std::path::Path;
-
 use serde_json::Value;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::replace::ReplacePattern;
@@ -12,11 +10,13 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 use super::Tokenizer;
-use super::files::{is_normalized, optional_json, read, token_name};
+use super::files::{Files, is_normalized, token_name};
 use crate::{Error, Result};
 
 const BOS: &str = "<|startoftext|>";
 const EOS: &str = "<|endoftext|>";
+pub(super) const VOCAB: &str = "vocab.json";
+pub(super) const MERGES: &str = "merges.txt";
 /// CLIP's words: contractions, letters, single digits, everything else that is no space.
 const PATTERN: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
@@ -70,19 +70,18 @@ fn byte_characters() -> Vec<char> {
     printed.iter().copied().chain(256..256 + others).filter_map(char::from_u32).collect()
 }
 
-pub(super) fn from_dir(dir: &Path) -> Result<Tokenizer> {
-    let vocab_path = dir.join("vocab.json");
-    let vocab = read_vocab(&vocab_path)?;
-    let merges = read_merges(&dir.join("merges.txt"))?;
+pub(super) fn from_files(files: Files<'_>) -> Result<Tokenizer> {
+    let vocab = read_vocab(files)?;
+    let merges = read_merges(files)?;
     let id = |token: &str, why: &str| {
         vocab.get(token).copied().ok_or_else(|| {
-            Error::incompatible(format!("{}: no token {token} ({why})", vocab_path.display()))
+            Error::incompatible(format!("{}: no token {token} ({why})", files.place(VOCAB)))
                 .help("a CLIP vocabulary is needed")
         })
     };
     let (bos, eos) = (id(BOS, "begin of text")?, id(EOS, "end of text")?);
-    let config = optional_json(&dir.join("tokenizer_config.json"))?;
-    let map = optional_json(&dir.join("special_tokens_map.json"))?;
+    let config = files.optional_json("tokenizer_config.json")?;
+    let map = files.optional_json("special_tokens_map.json")?;
     // The map is what transformers saved last; some folders have only one of the two.
     let pad = match token_name(&map, "pad_token").or_else(|| token_name(&config, "pad_token")) {
         Some(name) => id(&name, "padding")?,
@@ -95,7 +94,7 @@ pub(super) fn from_dir(dir: &Path) -> Result<Tokenizer> {
     };
     let normalized =
         [(BOS, "bos_token"), (EOS, "eos_token")].map(|(token, key)| is_normalized(&config, &map, token, key));
-    build(Parts { vocab, merges, bos, eos, pad, max_length, normalized }, &dir.display().to_string())
+    build(Parts { vocab, merges, bos, eos, pad, max_length, normalized }, &files.to_string())
 }
 
 fn build(parts: Parts, origin: &str) -> Result<Tokenizer> {
@@ -128,15 +127,17 @@ fn build(parts: Parts, origin: &str) -> Result<Tokenizer> {
     Ok(Tokenizer { inner, bos, eos, pad, unknown: None, max_length, vocab_size })
 }
 
-fn read_vocab(path: &Path) -> Result<Vocab> {
-    let pairs: std::collections::HashMap<String, u32> = serde_json::from_str(&read(path)?)
-        .map_err(|e| Error::incompatible(format!("{}: not a table of token to id: {e}", path.display())))?;
+fn read_vocab(files: Files<'_>) -> Result<Vocab> {
+    let pairs: std::collections::HashMap<String, u32> =
+        serde_json::from_str(&files.read(VOCAB)?).map_err(|e| {
+            Error::incompatible(format!("{}: not a table of token to id: {e}", files.place(VOCAB)))
+        })?;
     Ok(pairs.into_iter().collect())
 }
 
 /// One pair per line, in order of rank; a first line that begins with `#version` is no pair.
-fn read_merges(path: &Path) -> Result<Merges> {
-    let text = read(path)?;
+fn read_merges(files: Files<'_>) -> Result<Merges> {
+    let text = files.read(MERGES)?;
     let mut merges = Vec::new();
     for (number, line) in text.lines().enumerate() {
         if line.starts_with("#version") || line.trim().is_empty() {
@@ -146,7 +147,7 @@ fn read_merges(path: &Path) -> Result<Merges> {
             [a, b] => merges.push(((*a).to_owned(), (*b).to_owned())),
             _ => {
                 let message =
-                    format!("{}: line {} is {line:?}, wanted two tokens", path.display(), number + 1);
+                    format!("{}: line {} is {line:?}, wanted two tokens", files.place(MERGES), number + 1);
                 return Err(Error::incompatible(message));
             }
         }

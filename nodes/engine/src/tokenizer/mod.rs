@@ -10,8 +10,12 @@
 mod bert;
 mod clip;
 mod files;
+mod write;
 
+use std::collections::BTreeMap;
 use std::path::Path;
+
+use files::Files;
 
 use crate::{Error, Result};
 
@@ -53,14 +57,25 @@ impl Tokenizer {
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for a missing file, [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible)
     /// for one that is no such vocabulary; the message names the file and, for merges, the line.
     pub fn from_dir(dir: &Path) -> Result<Self> {
-        match (dir.join("vocab.json").exists(), dir.join("vocab.txt").exists()) {
-            (false, true) => bert::from_dir(dir),
+        Self::from_files(Files::Folder(dir))
+    }
+
+    /// The same from the texts of these files by name, as [`files`](Self::files) gives them; `origin` names in errors what holds them.
+    ///
+    /// # Errors
+    /// As [`from_dir`](Self::from_dir).
+    pub fn from_texts(origin: &str, texts: &BTreeMap<String, String>) -> Result<Self> {
+        Self::from_files(Files::Texts { origin, texts })
+    }
+
+    fn from_files(files: Files<'_>) -> Result<Self> {
+        match (files.has(clip::VOCAB), files.has(bert::VOCAB)) {
+            (false, true) => bert::from_files(files),
             (false, false) => Err(Error::not_found(format!(
-                "{}: neither vocab.json (CLIP) nor vocab.txt (BERT) is there",
-                dir.display()
+                "{files}: neither vocab.json (CLIP) nor vocab.txt (BERT) is there"
             ))
             .help("give the folder in which a diffusers pipeline keeps its tokenizer")),
-            _ => clip::from_dir(dir),
+            _ => clip::from_files(files),
         }
     }
 

@@ -225,3 +225,27 @@ fn broken_folders_say_what_is_wrong() {
         assert!(error.message.contains(message), "{error}");
     }
 }
+
+#[test]
+fn what_is_written_is_read_as_the_same_tokenizer() {
+    let own = |text: &str| Tokenizer::from_texts("x", &serde_json::from_str(text).unwrap()).unwrap();
+    let sparse = own(
+        r#"{"vocab.txt": "[PAD]\n\n[CLS]\n[SEP]\n[UNK]\nKatze\n[BLANK]\n", "tokenizer_config.json":
+            "{\"do_lower_case\": false, \"mask_token\": \"[BLANK]\", \"cls_token\": {\"content\": \"[CLS]\", \"normalized\": true}}"}"#,
+    );
+    let golden = Tokenizer::from_dir(&golden_dir()).unwrap();
+    let clip = Tokenizer::clip().unwrap();
+    for tokenizer in [&clip, &Tokenizer::bert().unwrap(), &clip.clone().with_pad(0), &golden, &sparse] {
+        let dir = tempfile::tempdir().unwrap();
+        let files = tokenizer.files().unwrap();
+        for (name, text) in &files {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let read = Tokenizer::from_dir(dir.path()).unwrap();
+        assert!(read.is_like(tokenizer).unwrap(), "{tokenizer:?}");
+        assert_eq!(read.files().unwrap(), files);
+    }
+    assert!(!clip.is_like(&golden).unwrap() && !clip.is_like(&clip.clone().with_pad(0)).unwrap());
+    assert!(!clip.is_like(&Tokenizer::bert().unwrap()).unwrap());
+    assert_eq!(sparse.token_id("Katze"), Some(5));
+}
