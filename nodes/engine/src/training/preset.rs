@@ -62,7 +62,7 @@ impl Preset {
             Self::Recommended => Values {
                 steps: 580,
                 batch_size: 4,
-                learning_rate: |_, vocabulary_rms| 0.1 * vocabulary_rms,
+                learning_rate: |_, vocabulary_rms| 0.2 * vocabulary_rms,
                 learning_rate_schedule: LearningRateSchedule::Cosine,
                 weight_decay: 0.0,
                 norm_control: NormControl::None,
