@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use vocable_host_sdk::abi::{ErrorKind, Inputs, Node, NodeError, Plugin, StateKind, TensorBuf, Value};
+use vocable_host_sdk::abi::{
+    ErrorKind, HostContext, Inputs, Node, NodeError, Plugin, StateKind, TensorBuf, Value,
+};
 
 use crate::generation::*;
 use crate::learning::*;
@@ -462,8 +464,9 @@ fn a_host_can_hand_in_the_weights() {
         )
     };
     let (tensors, settings) = part("vae", "diffusion_pytorch_model.safetensors");
-    let vae = crate::Vocable.import_state_dict(StateKind::Vae, tensors, settings).unwrap();
     let (home, [_, clip, loaded]) = home();
+    let host = HostContext::new(&home.host);
+    let vae = crate::Vocable.import_state_dict(StateKind::Vae, tensors, settings, &host).unwrap();
     let image =
         TensorBuf::from_vec_f32(&[1, 32, 32, 3], (0..32 * 32 * 3).map(|i| (i % 97) as f32 / 97.0).collect())
             .unwrap();
@@ -475,9 +478,9 @@ fn a_host_can_hand_in_the_weights() {
 
     let (tensors, mut settings) = part("text_encoder", "model.safetensors");
     settings.insert("tokenizer".to_string(), tiny.join("tokenizer").to_str().unwrap().into());
-    let handed = crate::Vocable.import_state_dict(StateKind::Clip, tensors, settings).unwrap();
+    let handed = crate::Vocable.import_state_dict(StateKind::Clip, tensors, settings, &host).unwrap();
     let encoded = |clip: &Value| hidden(&prompt(&home, clip, "a cat", None).unwrap().0);
     assert_eq!(encoded(&handed), encoded(&clip));
     let (tensors, settings) = part("unet", "diffusion_pytorch_model.safetensors");
-    crate::Vocable.import_state_dict(StateKind::Model, tensors, settings).unwrap();
+    crate::Vocable.import_state_dict(StateKind::Model, tensors, settings, &host).unwrap();
 }

@@ -26,7 +26,7 @@ use vocable_engine::models::{
 };
 use vocable_engine::sampling::Denoiser;
 use vocable_engine::tokenizer::Tokenizer;
-use vocable_host_sdk::abi::{NodeError, StateKind, TensorBuf, Value};
+use vocable_host_sdk::abi::{HostContext, NodeError, StateKind, TensorBuf, Value};
 
 use crate::convert::{node_error, weight_from};
 use crate::generation::skipped_layers;
@@ -49,6 +49,7 @@ pub(crate) fn import(
     kind: StateKind,
     tensors: Vec<(String, TensorBuf)>,
     settings: BTreeMap<String, Value>,
+    host: &HostContext<'_>,
 ) -> Result<Value, NodeError> {
     for (name, value) in &settings {
         if !COMMON.contains(&name.as_str())
@@ -73,7 +74,10 @@ pub(crate) fn import(
     let device = open_device(text("device").unwrap_or("cpu"))?;
     let name = text("name").unwrap_or("a model of the host").to_string();
     let fingerprint = fingerprint_of(&fingerprint(&tensors, &settings), precision, &device);
-    let tensors = tensors.iter().map(|(name, tensor)| Ok((name.clone(), weight_from(tensor)?)));
+    let tensors = tensors.iter().map(|(name, tensor)| {
+        host.check_cancelled()?;
+        Ok((name.clone(), weight_from(tensor)?))
+    });
     let tensors = tensors.collect::<Result<_, NodeError>>()?;
     let weights = Weights::from_tensors(&name, tensors, &device, precision.dtype());
     match kind {
@@ -172,13 +176,16 @@ fn sample(bytes: &[u8], hash: &mut Sha256) {
 
 #[cfg(test)]
 mod tests {
+    use vocable_host_sdk::abi::SilentHost;
+
     use super::*;
 
     #[test]
     fn settings_that_are_not_known_are_refused_by_name() {
         let refused = |settings: &[(&str, Value)]| {
             let settings = settings.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
-            import(StateKind::Vae, Vec::new(), settings).unwrap_err().message
+            let host = SilentHost::default();
+            import(StateKind::Vae, Vec::new(), settings, &HostContext::new(&host)).unwrap_err().message
         };
         assert!(refused(&[("quantisation", "int8".into())]).contains("`quantisation` of a VAE"));
         assert!(refused(&[]).contains("`config`"));

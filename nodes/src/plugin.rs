@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use vocable_host_sdk::abi::{Node, NodeError, Plugin, PluginInfo, StateKind, TensorBuf, Value};
+use vocable_host_sdk::abi::{HostContext, Node, NodeError, Plugin, PluginInfo, StateKind, TensorBuf, Value};
 
 use crate::{import, registry};
 
@@ -26,7 +26,8 @@ impl Plugin for Vocable {
         kind: StateKind,
         tensors: Vec<(String, TensorBuf)>,
         settings: BTreeMap<String, Value>,
+        host: &HostContext<'_>,
     ) -> Result<Value, NodeError> {
-        import::import(kind, tensors, settings)
+        import::import(kind, tensors, settings, host)
     }
 }

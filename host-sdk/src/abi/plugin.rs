@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorKind, Node, NodeError, TensorBuf, Value};
+use super::{ErrorKind, HostContext, Node, NodeError, TensorBuf, Value};
 
 /// Who a plugin is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,7 +87,8 @@ pub trait Plugin: Send + Sync {
 
     /// Makes a handle of weights that the host already holds. The result is a [`Value::Handle`].
     ///
-    /// Tensors are shared, not copied; the plugin keeps what it needs. `settings` says what the weights cannot (prediction
+    /// Tensors are shared, not copied; the plugin keeps what it needs. `host` is borrowed for the call, as for [`Node::execute`]: gigabytes take
+    /// their time, and the user may want to stop. `settings` says what the weights cannot (prediction
     /// type, latent scale, layer of the text encoder): a plugin MUST refuse, by name, a setting that it cannot honour.
     /// The plugin as it comes refuses everything. `[graph thread]`
     fn import_state_dict(
@@ -95,8 +96,9 @@ pub trait Plugin: Send + Sync {
         kind: StateKind,
         tensors: Vec<(String, TensorBuf)>,
         settings: BTreeMap<String, Value>,
+        host: &HostContext<'_>,
     ) -> Result<Value, NodeError> {
-        let _ = (tensors, settings);
+        let _ = (tensors, settings, host);
         let name = self.info().name;
         Err(NodeError::new(
             ErrorKind::Incompatible,

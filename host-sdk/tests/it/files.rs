@@ -199,7 +199,8 @@ fn weights_are_taken_or_refused_by_name() {
         let tensors = vec![("a.weight".to_string(), TensorBuf::from_vec_f32(&[1], vec![1.0]).unwrap())];
         let settings =
             settings.iter().map(|(name, value)| ((*name).to_string(), Value::from(*value))).collect();
-        plugin.import_state_dict(kind, tensors, settings)
+        let host = SilentHost::default();
+        plugin.import_state_dict(kind, tensors, settings, &HostContext::new(&host))
     };
     let plugin = faulty.plugin().as_ref();
     assert_eq!(import(plugin, StateKind::Vae, &[]).unwrap().kind(), "VAE");

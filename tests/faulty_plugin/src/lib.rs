@@ -162,6 +162,7 @@ impl Plugin for FaultyPlugin {
         kind: StateKind,
         tensors: Vec<(String, TensorBuf)>,
         settings: BTreeMap<String, Value>,
+        _host: &HostContext<'_>,
     ) -> Result<Value, NodeError> {
         match (kind, settings.keys().next()) {
             (StateKind::Vae, None) => Ok(Handle::new("VAE", Arc::new(tensors)).into()),

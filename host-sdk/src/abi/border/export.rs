@@ -95,6 +95,7 @@ impl PluginOne for PluginShim {
         kind: u32,
         tensors: Named<TensorBuf>,
         settings: Named<WireValue>,
+        host: HostRef<'_>,
     ) -> RResult<WireValue, WireError> {
         guard("import_state_dict", || {
             let kind = StateKind::from_code(kind)
@@ -108,7 +109,7 @@ impl PluginOne for PluginShim {
                 .into_iter()
                 .map(|Tuple2(name, value)| Ok((name.into(), Value::try_from(value)?)))
                 .collect::<Result<_, NodeError>>()?;
-            self.0.import_state_dict(kind, named, settings)
+            self.0.import_state_dict(kind, named, settings, &HostContext::new(&ForeignHost(host)))
         })
     }
 }

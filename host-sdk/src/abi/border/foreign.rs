@@ -49,12 +49,14 @@ impl Plugin for ForeignPlugin {
         kind: StateKind,
         tensors: Vec<(String, TensorBuf)>,
         settings: BTreeMap<String, Value>,
+        host: &HostContext<'_>,
     ) -> Result<Value, NodeError> {
         let tensors: RVec<_> =
             tensors.into_iter().map(|(name, tensor)| Tuple2(name.into(), tensor)).collect();
         let settings: RVec<_> =
             settings.into_iter().map(|(name, value)| Tuple2(name.into(), WireValue::from(value))).collect();
-        let value = self.plugin.import_state_dict(kind as u32, tensors, settings);
+        let shim = HostShim(host.host());
+        let value = self.plugin.import_state_dict(kind as u32, tensors, settings, border_host(&shim));
         Value::try_from(value.into_result().map_err(NodeError::from)?)
     }
 }

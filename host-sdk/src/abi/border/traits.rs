@@ -49,6 +49,7 @@ pub trait PluginOne: Send + Sync {
         kind: u32,
         tensors: Named<TensorBuf>,
         settings: Named<WireValue>,
+        host: HostRef<'_>,
     ) -> RResult<WireValue, WireError>;
 }
 
