@@ -9,7 +9,7 @@ use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 
 use super::Tokenizer;
-use super::files::{Files, is_normalized, token_name};
+use super::files::{Files, JOINT};
 use crate::{Error, Result};
 
 /// The vocabulary of `bert-base-uncased`, one token a line in order of id (Devlin et al. 2018; see NOTICE).
@@ -53,27 +53,29 @@ pub(super) fn bert() -> Result<Tokenizer> {
 }
 
 pub(super) fn from_files(files: Files<'_>) -> Result<Tokenizer> {
-    let vocab = read_vocab(&files.read(VOCAB)?);
-    let config = files.optional_json("tokenizer_config.json")?;
-    let map = files.optional_json("special_tokens_map.json")?;
+    let (vocab, place) = if files.has(VOCAB) {
+        (read_vocab(&files.read(VOCAB)?), files.place(VOCAB))
+    } else {
+        (files.table(JOINT, files.joint_model()?["vocab"].take())?, files.place(JOINT))
+    };
+    let tokens = files.special_tokens()?;
     let special = SPECIAL.map(|(key, usual)| {
-        // The map is what transformers saved last; some folders have only one of the two.
-        let token = token_name(&map, key).or_else(|| token_name(&config, key)).unwrap_or(usual.to_owned());
-        let normalized = is_normalized(&config, &map, &token, key);
+        let token = tokens.name(key).unwrap_or(usual.to_owned());
+        let normalized = tokens.is_normalized(&token, key);
         (token, normalized)
     });
-    let flag = |key: &str| config.get(key).and_then(Value::as_bool);
+    let flag = |key: &str| tokens.config.get(key).and_then(Value::as_bool);
     let normalizer = BertNormalizer::new(
         true,
         flag("tokenize_chinese_chars").unwrap_or(true),
         flag("strip_accents"),
         flag("do_lower_case").unwrap_or(true),
     );
-    let max_length = match config.get("model_max_length").and_then(Value::as_u64) {
+    let max_length = match tokens.config.get("model_max_length").and_then(Value::as_u64) {
         Some(n @ 3..=77) => n as usize,
         _ => LENGTH,
     };
-    build(Parts { vocab, special, normalizer, max_length }, &files.place(VOCAB))
+    build(Parts { vocab, special, normalizer, max_length }, &place)
 }
 
 fn build(parts: Parts, origin: &str) -> Result<Tokenizer> {

@@ -10,7 +10,7 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 use super::Tokenizer;
-use super::files::{Files, is_normalized, token_name};
+use super::files::{Files, JOINT};
 use crate::{Error, Result};
 
 const BOS: &str = "<|startoftext|>";
@@ -71,29 +71,32 @@ fn byte_characters() -> Vec<char> {
 }
 
 pub(super) fn from_files(files: Files<'_>) -> Result<Tokenizer> {
-    let vocab = read_vocab(files)?;
-    let merges = read_merges(files)?;
+    let (vocab, merges, place) = if files.has(VOCAB) {
+        (read_vocab(files)?, read_merges(files)?, files.place(VOCAB))
+    } else {
+        let mut model = files.joint_model()?;
+        let merges = joint_merges(&model["merges"], files)?;
+        (files.table(JOINT, model["vocab"].take())?, merges, files.place(JOINT))
+    };
     let id = |token: &str, why: &str| {
         vocab.get(token).copied().ok_or_else(|| {
-            Error::incompatible(format!("{}: no token {token} ({why})", files.place(VOCAB)))
+            Error::incompatible(format!("{place}: no token {token} ({why})"))
                 .help("a CLIP vocabulary is needed")
         })
     };
     let (bos, eos) = (id(BOS, "begin of text")?, id(EOS, "end of text")?);
-    let config = files.optional_json("tokenizer_config.json")?;
-    let map = files.optional_json("special_tokens_map.json")?;
-    // The map is what transformers saved last; some folders have only one of the two.
-    let pad = match token_name(&map, "pad_token").or_else(|| token_name(&config, "pad_token")) {
+    let special = files.special_tokens()?;
+    let pad = match special.name("pad_token") {
         Some(name) => id(&name, "padding")?,
         None => eos,
     };
     // Some configurations say 1e30 for "no limit"; CLIP has 77 positions.
-    let max_length = match config.get("model_max_length").and_then(Value::as_u64) {
+    let max_length = match special.config.get("model_max_length").and_then(Value::as_u64) {
         Some(n @ 3..=4096) => n as usize,
         _ => 77,
     };
     let normalized =
-        [(BOS, "bos_token"), (EOS, "eos_token")].map(|(token, key)| is_normalized(&config, &map, token, key));
+        [(BOS, "bos_token"), (EOS, "eos_token")].map(|(token, key)| special.is_normalized(token, key));
     build(Parts { vocab, merges, bos, eos, pad, max_length, normalized }, &files.to_string())
 }
 
@@ -128,11 +131,23 @@ fn build(parts: Parts, origin: &str) -> Result<Tokenizer> {
 }
 
 fn read_vocab(files: Files<'_>) -> Result<Vocab> {
-    let pairs: std::collections::HashMap<String, u32> =
-        serde_json::from_str(&files.read(VOCAB)?).map_err(|e| {
-            Error::incompatible(format!("{}: not a table of token to id: {e}", files.place(VOCAB)))
-        })?;
-    Ok(pairs.into_iter().collect())
+    files.table(VOCAB, files.optional_json(VOCAB)?)
+}
+
+/// The pairs in order of rank, each a list of two or, from older libraries, a text with a blank between them.
+fn joint_merges(merges: &Value, files: Files<'_>) -> Result<Merges> {
+    let pair = |entry: &Value| {
+        let (a, b) = match entry {
+            Value::String(text) => text.split_once(' ')?,
+            Value::Array(two) if two.len() == 2 => (two[0].as_str()?, two[1].as_str()?),
+            _ => return None,
+        };
+        Some((a.to_owned(), b.to_owned()))
+    };
+    let wanted =
+        |what: String| Error::incompatible(format!("{}: {what}, wanted two tokens", files.place(JOINT)));
+    let entries = merges.as_array().ok_or_else(|| wanted("no list of merges".to_owned()))?;
+    entries.iter().map(|entry| pair(entry).ok_or_else(|| wanted(format!("merge {entry}")))).collect()
 }
 
 /// One pair per line, in order of rank; a first line that begins with `#version` is no pair.

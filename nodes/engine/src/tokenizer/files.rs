@@ -1,15 +1,19 @@
 //! What both kinds of tokenizer read: the files of a folder, or their texts where something else holds them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::Path;
 
 use serde_json::Value;
+use tokenizers::models::bpe::Vocab;
 
 use crate::{Error, Result};
 
 /// The largest vocabulary file, CLIP's, has 1 MB; one of a thousand times that is no vocabulary.
 const LARGEST_FILE: u64 = 64 << 20;
+
+/// Where the library `tokenizers` keeps everything in one file; transformers 5 writes no other.
+pub(super) const JOINT: &str = "tokenizer.json";
 
 /// Where a tokenizer's files are.
 #[derive(Clone, Copy)]
@@ -49,11 +53,34 @@ impl Files<'_> {
     }
 
     pub(super) fn optional_json(&self, name: &str) -> Result<Value> {
-        if !self.has(name) {
-            return Ok(Value::Null);
-        }
+        if self.has(name) { self.json(name) } else { Ok(Value::Null) }
+    }
+
+    fn json(&self, name: &str) -> Result<Value> {
         serde_json::from_str(&self.read(name)?)
             .map_err(|e| Error::incompatible(format!("{}: {e}", self.place(name))))
+    }
+
+    /// The part `model` of [`JOINT`]: `type`, `vocab` and, for byte pairs, `merges`.
+    pub(super) fn joint_model(&self) -> Result<Value> {
+        Ok(self.json(JOINT)?["model"].take())
+    }
+
+    /// The tokens by id where one file is such a table: `vocab.json`, or the vocabulary inside [`JOINT`].
+    pub(super) fn table(&self, name: &str, vocab: Value) -> Result<Vocab> {
+        let pairs: HashMap<String, u32> = serde_json::from_value(vocab).map_err(|e| {
+            Error::incompatible(format!("{}: not a table of token to id: {e}", self.place(name)))
+        })?;
+        Ok(pairs.into_iter().collect())
+    }
+
+    /// What the files say of special tokens.
+    pub(super) fn special_tokens(&self) -> Result<SpecialTokens> {
+        Ok(SpecialTokens {
+            config: self.optional_json("tokenizer_config.json")?,
+            map: self.optional_json("special_tokens_map.json")?,
+            added: self.optional_json(JOINT)?["added_tokens"].take(),
+        })
     }
 }
 
@@ -80,17 +107,32 @@ fn read(path: &Path) -> Result<String> {
     })
 }
 
-/// A token is written as a string or as an object with `content`.
-pub(super) fn token_name(value: &Value, key: &str) -> Option<String> {
-    let token = value.get(key)?;
-    Some(token.as_str().or_else(|| token.get("content")?.as_str())?.to_owned())
+/// What a tokenizer's files say of its special tokens.
+pub(super) struct SpecialTokens {
+    /// `tokenizer_config.json`.
+    pub(super) config: Value,
+    /// `special_tokens_map.json`.
+    map: Value,
+    /// The list `added_tokens` of [`JOINT`].
+    added: Value,
 }
 
-/// Whether a special token is looked for after lower-casing (`<|ENDOFTEXT|>` is then one, too): as the files say, else not, as in transformers 5.
-pub(super) fn is_normalized(config: &Value, map: &Value, token: &str, key: &str) -> bool {
-    let listed = config.get("added_tokens_decoder").and_then(Value::as_object).and_then(|added| {
-        added.values().find(|t| t.get("content").and_then(Value::as_str) == Some(token))?.get("normalized")
-    });
-    let named = |value: &'_ Value| value.get(key).and_then(|t| t.get("normalized")).and_then(Value::as_bool);
-    listed.and_then(Value::as_bool).or_else(|| named(map)).or_else(|| named(config)).unwrap_or(false)
+impl SpecialTokens {
+    /// The token of that key (`pad_token`), which is written as a string or as an object with `content`. The map is what transformers 4 saved last;
+    /// some folders have only one of the two.
+    pub(super) fn name(&self, key: &str) -> Option<String> {
+        let token = self.map.get(key).or_else(|| self.config.get(key))?;
+        Some(token.as_str().or_else(|| token.get("content")?.as_str())?.to_owned())
+    }
+
+    /// Whether a special token is looked for after lower-casing (`<|ENDOFTEXT|>` is then one, too): as the files say, else not, as in transformers 5.
+    pub(super) fn is_normalized(&self, token: &str, key: &str) -> bool {
+        let is_it = |entry: &&Value| entry.get("content").and_then(Value::as_str) == Some(token);
+        let decoder = self.config.get("added_tokens_decoder").and_then(Value::as_object);
+        let listed = decoder.and_then(|added| added.values().find(is_it));
+        let listed = listed.or_else(|| self.added.as_array()?.iter().find(is_it));
+        let named = [&self.map, &self.config].map(|file| file.get(key));
+        let said = |entry: Option<&Value>| entry?.get("normalized")?.as_bool();
+        said(listed).or_else(|| said(named[0])).or_else(|| said(named[1])).unwrap_or(false)
+    }
 }

@@ -15,7 +15,7 @@ mod write;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use files::Files;
+use files::{Files, JOINT};
 
 use crate::{Error, Result};
 
@@ -49,7 +49,8 @@ impl Tokenizer {
         bert::bert()
     }
 
-    /// Read the tokenizer of a folder: CLIP's from `vocab.json` and `merges.txt`, or, where there is no `vocab.json`, BERT's from `vocab.txt`.
+    /// Read the tokenizer of a folder: CLIP's from `vocab.json` and `merges.txt`, or, where there is no `vocab.json`, BERT's from `vocab.txt`; where
+    /// there is neither, as transformers 5 writes folders, either from `tokenizer.json`.
     /// `tokenizer_config.json` and `special_tokens_map.json`, where they exist, give the padding token and the length, for BERT also the
     /// other special tokens and what happens to case, accents and Chinese characters.
     ///
@@ -70,12 +71,21 @@ impl Tokenizer {
 
     fn from_files(files: Files<'_>) -> Result<Self> {
         match (files.has(clip::VOCAB), files.has(bert::VOCAB)) {
+            (true, _) => clip::from_files(files),
             (false, true) => bert::from_files(files),
+            (false, false) if files.has(JOINT) => match files.joint_model()?["type"].as_str() {
+                Some("BPE") => clip::from_files(files),
+                Some("WordPiece") => bert::from_files(files),
+                other => Err(Error::incompatible(format!(
+                    "{}: a tokenizer of type {}, wanted BPE (CLIP) or WordPiece (BERT)",
+                    files.place(JOINT),
+                    other.unwrap_or("that is not told")
+                ))),
+            },
             (false, false) => Err(Error::not_found(format!(
-                "{files}: neither vocab.json (CLIP) nor vocab.txt (BERT) is there"
+                "{files}: neither vocab.json (CLIP) nor vocab.txt (BERT) nor tokenizer.json is there"
             ))
             .help("give the folder in which a diffusers pipeline keeps its tokenizer")),
-            _ => clip::from_files(files),
         }
     }
 

@@ -1,3 +1,5 @@
+use serde_json::{Value, json};
+
 use super::*;
 use crate::ErrorKind;
 
@@ -7,28 +9,27 @@ pub(crate) fn golden_dir() -> std::path::PathBuf {
 }
 
 /// What transformers made of texts, row by row, must be what `tokenizer` makes of them.
-fn assert_ids(tokenizer: &Tokenizer, rows: &serde_json::Value) {
+fn assert_ids(tokenizer: &Tokenizer, rows: &Value) {
     for row in rows.as_array().unwrap() {
         let text = row["text"].as_str().unwrap();
         assert_eq!(tokenizer.encode_words(text).unwrap(), ids_of(row), "{text:?}");
     }
 }
 
-fn ids_of(row: &serde_json::Value) -> Vec<u32> {
+fn ids_of(row: &Value) -> Vec<u32> {
     serde_json::from_value(row["ids"].clone()).unwrap()
 }
 
 #[test]
 fn ids_are_transformers() {
-    let golden: serde_json::Value =
-        serde_json::from_str(include_str!("../../../../tests/golden/prompt.json")).unwrap();
+    let golden: Value = serde_json::from_str(include_str!("../../../../tests/golden/prompt.json")).unwrap();
     assert!(golden["ids"].as_array().unwrap().len() >= 30);
     assert_ids(&Tokenizer::from_dir(&golden_dir()).unwrap(), &golden["ids"]);
 }
 
 #[test]
 fn clips_own_ids_are_transformers() {
-    let golden: serde_json::Value =
+    let golden: Value =
         serde_json::from_str(include_str!("../../../../tests/golden/clip_tokens.json")).unwrap();
     let tokenizer = Tokenizer::clip().unwrap();
     assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.pad()), (49406, 49407, 49407));
@@ -36,7 +37,7 @@ fn clips_own_ids_are_transformers() {
     assert_ids(&tokenizer, &golden["rows"]);
 }
 
-fn bert_golden() -> serde_json::Value {
+fn bert_golden() -> Value {
     serde_json::from_str(include_str!("../../../../tests/golden/bert_tokens.json")).unwrap()
 }
 
@@ -192,10 +193,41 @@ fn berts_special_tokens_come_from_the_files() {
 }
 
 #[test]
+fn folders_of_one_file_are_read() {
+    // As transformers 5 writes it; `merges` were texts before.
+    let golden = golden_dir();
+    let vocab: Value =
+        serde_json::from_str(&std::fs::read_to_string(golden.join("vocab.json")).unwrap()).unwrap();
+    let merges = std::fs::read_to_string(golden.join("merges.txt")).unwrap();
+    let merges: Vec<&str> = merges.lines().filter(|line| !line.starts_with("#version")).collect();
+    let pairs: Vec<Vec<&str>> = merges.iter().map(|line| line.split(' ').collect()).collect();
+    let expected = Tokenizer::from_dir(&golden).unwrap();
+    for merges in [json!(merges), json!(pairs)] {
+        let end = json!([{"id": 1, "content": "<|endoftext|>", "normalized": true}]);
+        let joint = json!({"added_tokens": end, "model": {"type": "BPE", "vocab": vocab, "merges": merges}})
+            .to_string();
+        let dir = folder(&[("tokenizer.json", &joint), ("tokenizer_config.json", r#"{"pad_token":"!"}"#)]);
+        let t = Tokenizer::from_dir(dir.path()).unwrap();
+        for text in ["a photo of a cat", "Don't, a\u{301} dog!", "<|startoftext|>"] {
+            assert_eq!(t.encode_words(text).unwrap(), expected.encode_words(text).unwrap());
+        }
+        assert_eq!((t.eos(), t.pad()), (expected.eos(), 0));
+        assert_eq!(t.encode_words("<|ENDOFTEXT|>").unwrap(), [t.eos()], "as the list of added tokens says");
+    }
+    let vocab: serde_json::Map<String, Value> =
+        BERT.lines().zip(0..).map(|(token, id)| (token.into(), json!(id))).collect();
+    let joint = json!({"model": {"type": "WordPiece", "vocab": vocab}}).to_string();
+    assert_ids(
+        &Tokenizer::from_dir(folder(&[("tokenizer.json", &joint)]).path()).unwrap(),
+        &bert_golden()["rows"],
+    );
+}
+
+#[test]
 fn broken_folders_say_what_is_wrong() {
     let merges = ("merges.txt", "a b</w>\n");
-    let rows: [(Files<'_>, ErrorKind, &str); 10] = [
-        (&[], ErrorKind::NotFound, "neither vocab.json (CLIP) nor vocab.txt (BERT)"),
+    let rows: [(Files<'_>, ErrorKind, &str); 14] = [
+        (&[], ErrorKind::NotFound, "neither vocab.json (CLIP) nor vocab.txt (BERT) nor tokenizer.json"),
         (&[("vocab.txt", "[CLS]\n[PAD]\n")], ErrorKind::Incompatible, "vocab.txt: no token [SEP]"),
         (
             &[("vocab.txt", BERT), ("tokenizer_config.json", r#"{"pad_token":"<pad>"}"#)],
@@ -208,6 +240,22 @@ fn broken_folders_say_what_is_wrong() {
             "tokenizer_config.json",
         ),
         (&[("vocab.json", VOCAB)], ErrorKind::NotFound, "merges.txt"),
+        (
+            &[("tokenizer.json", r#"{"model":{"type":"Unigram"}}"#)],
+            ErrorKind::Incompatible,
+            "of type Unigram",
+        ),
+        (&[("tokenizer.json", r#"{"model":{"type":"BPE"}}"#)], ErrorKind::Incompatible, "no list of merges"),
+        (
+            &[("tokenizer.json", r#"{"model":{"type":"BPE","merges":["a"],"vocab":{}}}"#)],
+            ErrorKind::Incompatible,
+            "merge \"a\"",
+        ),
+        (
+            &[("tokenizer.json", r#"{"model":{"type":"WordPiece","vocab":{"[PAD]":0}}}"#)],
+            ErrorKind::Incompatible,
+            "tokenizer.json: no token [CLS]",
+        ),
         (&[("vocab.json", "[1]"), merges], ErrorKind::Incompatible, "vocab.json: not a table"),
         (&[("vocab.json", r#"{"a":1}"#), merges], ErrorKind::Incompatible, "<|startoftext|>"),
         (&[("vocab.json", VOCAB), ("merges.txt", "a b</w>\na b c\n")], ErrorKind::Incompatible, "line 2"),
