@@ -35,7 +35,7 @@ FAMILIES = {
     "sd1_inpainting": Family(text=Sd1Text, context=64, in_channels=9),
     "sd2": Family(scaled={TELLTALE: .1}, **SD2),
     "sd2_v": Family(scaled={TELLTALE: 2.}, prediction="v_prediction", **SD2),
-    "sdxl": Family(text=SdxlText, context=64 + 128, widths=(32, 64, 64), heads=(1, 1, 1), scaling_factor=.13025, scaled={ADDED: .3},
+    "sdxl": Family(text=SdxlText, context=64 + 128, widths=(32, 64, 128), heads=(1, 1, 2), scaling_factor=.13025, scaled={ADDED: .3},
                    more=SDXL),
     "ldm": Family(text=LdmText, context=96),
 }
