@@ -10,6 +10,7 @@ in 255ths. SDXL takes 16 GB of memory. The weights are drawn so that signals kee
 """
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import subprocess
@@ -174,7 +175,12 @@ def main():
     os.makedirs(checkpoints, exist_ok=True)
     rows, bad = [], []
     for family in a.families:
-        make(family, os.path.join(checkpoints, f"{family}.safetensors"))
+        # In a process of its own, whose memory is gone afterwards.
+        maker = multiprocessing.get_context("spawn").Process(target=make, args=(family, os.path.join(checkpoints, f"{family}.safetensors")))
+        maker.start()
+        maker.join()
+        if maker.exitcode:
+            raise SystemExit(f"no checkpoint {family} was made")
         graphs = [workflow(family, seed, a.steps) for seed in (7, 8)]
         # One program after the other: both hold the whole model.
         comfyui = ComfyUI(a.comfyui, a.work, a.port)
