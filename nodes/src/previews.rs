@@ -4,16 +4,15 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 use sha2::{Digest, Sha256};
-use vocable_engine::CancelToken;
 use vocable_engine::embedding::Embedding;
 use vocable_engine::prompt::contains_word;
 use vocable_engine::sampling::{Guidance, Sampling};
+use vocable_engine::{CancelToken, write_whole};
 use vocable_host_sdk::abi::{HostContext, Level, NodeError, PreviewImage, TensorBuf};
 
 use crate::convert::{bytes_from_pixels, node_error, zeros};
 use crate::encoding::{Library, encode};
-use crate::files::write_atomically;
-
+use crate::files::make_folder;
 use crate::training::Run;
 
 /// What previews show and when.
@@ -69,12 +68,13 @@ impl<'a> Previews<'a> {
     pub(crate) fn make(&self, word: Embedding, step: usize, cancel: &CancelToken) -> Result<(), NodeError> {
         self.host.status(&format!("painting the preview of step {step}"));
         let pictures = self.paint(word, cancel).map_err(node_error)?;
+        make_folder(&self.folder)?;
         for (index, picture) in pictures.iter().enumerate() {
             let mut png = std::io::Cursor::new(Vec::new());
             picture
                 .write_to(&mut png, image::ImageFormat::Png)
                 .map_err(|error| NodeError::internal("a preview cannot be encoded").caused_by(&error))?;
-            write_atomically(&self.folder.join(file_name(step, index)), png.get_ref())?;
+            write_whole(&self.folder.join(file_name(step, index)), png.get_ref()).map_err(node_error)?;
         }
         let total = self.run.settings.steps;
         self.host.progress(step as u64, total as u64, side_by_side(&pictures)?.as_ref());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -12,7 +13,10 @@ use crate::{Error, Result};
 
 /// Write `bytes` to a name beside `path`, onto the disk, and then over `path`: no reader ever sees half a file, and after a power failure the old
 /// one or the new one is whole.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+///
+/// # Errors
+/// Those of the file system, with the file's name; the file is then as it was.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     write_whole_by(path, |file| file.write_all(bytes).map_err(|error| Error::io(path, &error)))
 }
 
@@ -53,10 +57,12 @@ pub(crate) fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) 
     })
 }
 
-/// A name for what is not yet whole.
+/// A name for what is not yet whole: nobody else's, even where two threads write the same file.
 fn beside(path: &Path) -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}.part", std::process::id()))
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    path.with_file_name(format!(".{name}.{}-{count}.part", std::process::id()))
 }
 
 /// The beginning of a safetensors file: the length of its header, and the header, which says of each tensor its name, type (`F32`), shape and size

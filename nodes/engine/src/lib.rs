@@ -19,4 +19,4 @@ pub mod training;
 
 pub use cancel::CancelToken;
 pub use error::{Error, ErrorKind, Result};
-pub use files::{hex, short_hex};
+pub use files::{hex, short_hex, write_whole};

@@ -62,9 +62,7 @@ fn place(
 /// of that name. The folder is made if need be. `prefix` may hold what [`Slot::find`] knows of it that is no size.
 pub(crate) fn free_place(root: &Path, prefix: &str, ending: &str) -> Result<PathBuf, NodeError> {
     let (folder, _, stem) = place(root, prefix, 0, 0)?;
-    fs::create_dir_all(&folder).map_err(|error| {
-        NodeError::internal(format!("{}: cannot be made", folder.display())).caused_by(&error)
-    })?;
+    make_folder(&folder)?;
     let names = (1u64..).map(|number| match number {
         1 => format!("{stem}{ending}"),
         number => format!("{stem}-{number}{ending}"),
@@ -72,6 +70,15 @@ pub(crate) fn free_place(root: &Path, prefix: &str, ending: &str) -> Result<Path
     let mut places = names.map(|name| folder.join(name));
     let free = places.find(|path| path.symlink_metadata().is_err());
     free.ok_or_else(|| NodeError::internal(format!("{}: all names are taken", folder.display())))
+}
+
+/// Makes a folder for results, and those above it, if need be.
+pub(crate) fn make_folder(folder: &Path) -> Result<(), NodeError> {
+    fs::create_dir_all(folder).map_err(|error| {
+        NodeError::internal(format!("{}: cannot be made", folder.display()))
+            .caused_by(&error)
+            .help("Is the disk full, or the folder write-protected?")
+    })
 }
 
 /// The highest counter among the files `stem_<counter>_….` of a folder.

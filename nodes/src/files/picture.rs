@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use image::{DynamicImage, ImageDecoder, ImageReader};
+use vocable_engine::concept::decode_upright;
+use vocable_engine::write_whole;
 use vocable_host_sdk::abi::{HostContext, NodeError, TensorBuf};
 
-use super::{Slot, write_atomically};
-use crate::convert::ImageShape;
+use super::{Slot, make_folder};
+use crate::convert::{ImageShape, node_error};
 
 /// A picture from a file: the right way up, alpha apart.
 pub(crate) struct Picture {
@@ -18,20 +19,11 @@ pub(crate) struct Picture {
 
 /// Reads a picture and turns it as its EXIF orientation says.
 pub(crate) fn read_picture(path: &Path) -> Result<Picture, NodeError> {
-    let broken = |error: &dyn std::fmt::Display| {
-        NodeError::invalid_input(format!("{}: not a picture that can be read: {error}", path.display()))
-            .help("PNG, JPEG and WebP are read.")
-    };
-    let reader = ImageReader::open(path)
-        .and_then(ImageReader::with_guessed_format)
-        .map_err(|error| NodeError::not_found(format!("{}: {error}", path.display())))?;
-    let mut decoder = reader.into_decoder().map_err(|error| broken(&error))?;
-    let orientation = decoder.orientation().map_err(|error| broken(&error))?;
-    // A picture of few bytes may claim to be gigabytes large.
-    image::Limits::default().reserve(decoder.total_bytes()).map_err(|error| broken(&error))?;
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| broken(&error))?;
-    picture.apply_orientation(orientation);
-
+    let bytes =
+        std::fs::read(path).map_err(|error| NodeError::not_found(format!("{}: {error}", path.display())))?;
+    let picture = decode_upright(&bytes).map_err(|why| {
+        NodeError::invalid_input(format!("{}: {why}", path.display())).help("PNG, JPEG and WebP are read.")
+    })?;
     let (width, height) = (picture.width() as usize, picture.height() as usize);
     let mask = if picture.color().has_alpha() {
         let alpha = picture.to_rgba32f().pixels().map(|pixel| 1.0 - pixel[3]).collect();
@@ -56,6 +48,7 @@ pub(crate) fn save_pictures(
 ) -> Result<Vec<Saved>, NodeError> {
     let shape = ImageShape::of("images", images)?;
     let mut slot = Slot::find(&host.folder(kind)?, prefix, shape.width, shape.height)?;
+    make_folder(&slot.folder)?;
     let values = images.to_vec_f32()?;
     let pictures = values.chunks_exact(shape.height * shape.width * shape.channels);
     pictures
@@ -66,7 +59,7 @@ pub(crate) fn save_pictures(
             let bytes = encode(shape, picture, texts).map_err(|error| {
                 NodeError::internal(format!("{name}: cannot be encoded")).caused_by(&error)
             })?;
-            write_atomically(&slot.folder.join(&name), &bytes)?;
+            write_whole(&slot.folder.join(&name), &bytes).map_err(node_error)?;
             host.progress(index as u64 + 1, shape.batch as u64, None);
             Ok((name, slot.subfolder.clone()))
         })
@@ -124,7 +117,7 @@ mod tests {
         let home = Home::new();
         std::fs::write(home.path("input/a.png"), b"hello").unwrap();
         let message = read_picture(&home.path("input/a.png")).err().unwrap().message;
-        assert!(message.contains("a.png: not a picture"), "{message}");
+        assert!(message.contains("a.png: not a PNG, JPEG or WebP picture"), "{message}");
         assert!(read_picture(&home.path("input/b.png")).is_err());
     }
 }

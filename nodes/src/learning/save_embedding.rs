@@ -9,6 +9,7 @@ use vocable_host_sdk::abi::{
 
 use super::{CATEGORY, EMBEDDING, choice};
 use crate::convert::{embeddings_from, node_error};
+use crate::files::make_folder;
 
 /// Writes learned words.
 pub(crate) struct SaveEmbedding;
@@ -78,9 +79,7 @@ impl Node for SaveEmbedding {
     fn execute(&self, inputs: Inputs, host: &HostContext<'_>) -> Result<Outputs, NodeError> {
         let inputs = SaveEmbeddingInputs::parse(&inputs)?;
         let root = host.folder(folder::EMBEDDINGS)?;
-        std::fs::create_dir_all(&root).map_err(|error| {
-            NodeError::internal(format!("{}: cannot be made", root.display())).caused_by(&error)
-        })?;
+        make_folder(&root)?;
         let (mut paths, mut prompts) = (Vec::new(), Vec::new());
         for embedding in &inputs.embeddings {
             host.check_cancelled()?;

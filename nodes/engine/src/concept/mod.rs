@@ -18,6 +18,7 @@ use crate::models::TimeIds;
 
 pub use captions::caption_of_file_name;
 pub use options::{CaptionSource, ConceptOptions, Crop};
+pub use picture::decode_upright;
 pub use templates::{
     OBJECT_TEMPLATES, STYLE_TEMPLATES, caption_with_word, fill_template, parse_templates, pick_template,
 };

@@ -34,8 +34,11 @@ pub(super) struct Picture {
     pub(super) weight: Option<GreyImage>,
 }
 
-/// Decode PNG, JPEG or WebP (found out from the bytes). Of an animation the first frame. Errors are reasons for [`Concept::problems`](super::Concept::problems).
-pub(super) fn decode(bytes: &[u8], alpha_as_weight: bool) -> Result<(RgbImage, Option<GreyImage>), String> {
+/// Decode PNG, JPEG or WebP (found out from the bytes) and turn it as its camera said. Of an animation the first frame.
+///
+/// # Errors
+/// Why it cannot be read; the file's name is for the caller to add.
+pub fn decode_upright(bytes: &[u8]) -> Result<DynamicImage, String> {
     let text = |e: image::ImageError| format!("not a picture that can be read: {e}");
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| e.to_string())?;
     if reader.format().is_none() {
@@ -48,6 +51,12 @@ pub(super) fn decode(bytes: &[u8], alpha_as_weight: bool) -> Result<(RgbImage, O
     image::Limits::default().reserve(decoder.total_bytes()).map_err(text)?;
     let mut picture = DynamicImage::from_decoder(decoder).map_err(text)?;
     picture.apply_orientation(orientation);
+    Ok(picture)
+}
+
+/// A picture to learn from: colours, and its transparency if it counts. Errors are reasons for [`Concept::problems`](super::Concept::problems).
+pub(super) fn decode(bytes: &[u8], alpha_as_weight: bool) -> Result<(RgbImage, Option<GreyImage>), String> {
+    let picture = decode_upright(bytes)?;
     if picture.width() < SMALLEST || picture.height() < SMALLEST {
         let (w, h) = (picture.width(), picture.height());
         return Err(format!("{w}x{h} pixels, wanted at least {SMALLEST}x{SMALLEST}"));
