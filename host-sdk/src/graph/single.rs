@@ -205,3 +205,124 @@ fn refusal(spec: &NodeSpec, problems: &[Box<Problem>]) -> NodeError {
     }
     error.help(format!("Give a value for {}, or link another node to it.", missing.join(", ")))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::abi::{ErrorKind, Handle, OutputSpec, SilentHost, TensorBuf};
+
+    /// Answers its inputs, one map of what it got and one list of what it got linked; `bad` is refused by its own check.
+    struct Echo {
+        is_list: bool,
+    }
+
+    impl Node for Echo {
+        fn spec(&self) -> NodeSpec {
+            let spec = NodeSpec::new("Echo", "Echo")
+                .input(InputSpec::float("rate").range(0, 10))
+                .input(InputSpec::new("image", "IMAGE").optional())
+                .input(InputSpec::new("any", "*").optional())
+                .input(InputSpec::combo("mode", ["a", "b"]).default("a").optional())
+                .input(InputSpec::string("text").default("").optional())
+                .input(InputSpec::hidden("id", "UNIQUE_ID"))
+                .output(OutputSpec::new("inputs", "MAP"))
+                .output(OutputSpec::new("linked", "STRING").list());
+            if self.is_list { spec.input_is_list() } else { spec }
+        }
+        fn validate(&self, inputs: &Inputs) -> Result<(), NodeError> {
+            match inputs.optional_string("text")? {
+                Some("bad") => Err(NodeError::not_found("no text `bad`").help("Say another.")),
+                _ => Ok(()),
+            }
+        }
+        fn fingerprint(&self, inputs: &Inputs, _host: &HostContext<'_>) -> Result<String, NodeError> {
+            Ok(inputs.iter().map(|(name, _)| name).chain(inputs.linked()).collect::<Vec<_>>().join(" "))
+        }
+        fn execute(&self, inputs: Inputs, _host: &HostContext<'_>) -> Result<Outputs, NodeError> {
+            let linked: Vec<Value> = inputs.linked().map(Value::from).collect();
+            let all = Value::map(inputs.iter().map(|(name, value)| (name, value.clone())));
+            Ok(Outputs::one(all).result(linked))
+        }
+    }
+
+    fn given(json: serde_json::Value) -> BTreeMap<String, Value> {
+        Value::from_json(&json).as_map().unwrap().clone()
+    }
+
+    fn run_echo(
+        is_list: bool,
+        given: BTreeMap<String, Value>,
+        linked: &[&str],
+    ) -> Result<Outputs, NodeError> {
+        let linked = linked.iter().map(ToString::to_string).collect();
+        run(&Echo { is_list }, given, &linked, &Folders::new(), &SilentHost::default())
+    }
+
+    #[test]
+    fn literals_are_coerced_and_defaults_filled_in() {
+        let outputs =
+            run_echo(false, given(json!({"rate": "2", "any": [1, {"x": 2}], "image": null, "zzz": 1})), &[]);
+        let json = outputs.unwrap().results[0].to_json();
+        assert_eq!(json, json!({"rate": 2.0, "any": [1, {"x": 2}], "mode": "a", "text": "", "id": ""}));
+    }
+
+    #[test]
+    fn what_comes_along_a_link_is_taken_as_it_is() {
+        let mut inputs = given(json!({"rate": 99, "text": "bad"}));
+        inputs.insert("image".to_string(), TensorBuf::from_vec_f32(&[1], vec![0.5]).unwrap().into());
+        inputs.insert("any".to_string(), vec![Value::Handle(Handle::new("X", Arc::new(1_u8)))].into());
+        let outputs = run_echo(false, inputs, &["rate", "text"]).unwrap();
+        assert_eq!(outputs.results[1].to_json(), json!(["any", "image", "rate", "text"]));
+        assert_eq!(outputs.results[0].get("rate").unwrap().as_int(), Some(99));
+        assert!(outputs.results[0].get("any").unwrap().as_list().unwrap()[0].as_handle().is_some());
+    }
+
+    #[test]
+    fn all_problems_are_told_and_the_nodes_own_keep_their_kind() {
+        let refused = |json, linked: &[&str]| run_echo(false, given(json), linked).unwrap_err();
+        let error = refused(json!({"mode": "c", "image": "x.png"}), &[]);
+        assert_eq!(error.kind, ErrorKind::InvalidInput);
+        for wanted in [
+            "Echo: Required input is missing: rate",
+            "'c' not in [\"a\", \"b\"]",
+            "image, \"x.png\", it needs a link",
+        ] {
+            assert!(error.message.contains(wanted), "{error}");
+        }
+        assert_eq!(error.help, "Give a value for rate, or link another node to it.");
+        assert!(refused(json!({"rate": 11}), &[]).message.contains("bigger than max"));
+        assert!(
+            refused(json!({}), &["rate"]).message.contains("missing: rate"),
+            "a link that brings nothing"
+        );
+        let own = refused(json!({"rate": 1, "text": "bad"}), &[]);
+        assert_eq!((own.kind, own.message.as_str()), (ErrorKind::NotFound, "Echo: no text `bad`"));
+        assert_eq!(own.help, "Say another.");
+    }
+
+    #[test]
+    fn links_may_be_missing_before_the_run() {
+        let linked = BTreeSet::from(["rate".to_string(), "image".to_string()]);
+        let (node, folders) = (Echo { is_list: false }, Folders::new());
+        validate(&node, given(json!({})), &linked, &folders).unwrap();
+        assert!(validate(&node, given(json!({"text": "bad"})), &linked, &folders).is_err());
+        assert!(validate(&node, given(json!({})), &BTreeSet::new(), &folders).is_err());
+        let host = SilentHost::default();
+        let found = fingerprint(&node, given(json!({"rate": 1})), &linked, &folders, &host).unwrap();
+        assert_eq!(found, "id mode text image rate", "no value of a link, and the hidden ones");
+    }
+
+    #[test]
+    fn a_node_of_lists_gets_lists() {
+        let inputs = given(json!({"rate": [1, "2"], "mode": ["b"], "text": "t"}));
+        let outputs = run_echo(true, inputs, &[]).unwrap();
+        let json = outputs.results[0].to_json();
+        assert_eq!(json, json!({"rate": [1.0, 2.0], "mode": ["b"], "text": ["t"], "id": [""]}));
+        let error = run_echo(true, given(json!({"rate": [1, 11]})), &[]).unwrap_err();
+        assert!(error.message.contains("Value 11 bigger"), "{error}");
+    }
+}
