@@ -165,6 +165,14 @@ impl Registry {
             .map(|(_, known)| known)
     }
 
+    /// What to tell who asked for an id that is not there.
+    pub(crate) fn hint(&self, id: &str) -> String {
+        match self.suggest(id) {
+            Some(known) => format!("Did you mean '{known}'?"),
+            None => "The plugin that has it may not be loaded.".to_string(),
+        }
+    }
+
     /// What ComfyUI's `/object_info` answers: every node by id, lists of files looked up now.
     pub fn object_info(&self, folders: &Folders) -> Json {
         let entry = |(id, registered): (&String, &Registered)| {

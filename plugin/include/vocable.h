@@ -16,7 +16,8 @@
  *    What stands behind `out` is written only when all went well.
  *  - Who owns what: everything that comes out through an `out` argument belongs to the caller, who frees it with the function
  *    of its type. A `const` pointer that comes out is borrowed: it lives as long as the object that it was asked of, and is not changed.
- *  - Every `*_free` takes NULL and does nothing with it.
+ *  - Every `*_free` takes NULL and does nothing with it. A function that cannot fail answers 0, an empty text or NULL for NULL; every other one
+ *    refuses a NULL that it is not said to take, and text that is not UTF-8, with an error that names the argument.
  *  - Every function may be called from any thread, and different objects from several at once. One `vocable_value`,
  *    `vocable_event` or `vocable_error` may be read from several threads at once. `vocable_list_push` and `vocable_map_set`
  *    need the value for themselves.
@@ -131,10 +132,11 @@ typedef enum vocable_value_kind {
 } vocable_value_kind;
 
 /* Makes a value of JSON: null, true, 3, 2.5, "text", and lists and objects of these. Whole numbers without fraction become VOCABLE_INT;
- * all of int64 and of uint64 (seeds) keep their value. */
+ * all of int64 and of uint64 (seeds) keep their value. Any other number becomes VOCABLE_FLOAT. */
 vocable_error *vocable_value_from_json(const char *json, vocable_value **out);
 
-/* The value as JSON. Tensors stand as {"tensor": shape, "dtype": "f32"}, handles as {"handle": "MODEL"}. Free with vocable_string_free. */
+/* The value as JSON. Tensors stand as {"tensor": shape, "dtype": "f32"}, handles as {"handle": "MODEL"},
+ * numbers that are not finite as null. Free with vocable_string_free. */
 vocable_error *vocable_value_to_json(const vocable_value *value, char **out);
 
 /* Lends a tensor to the library: nothing is copied. `byte_length` bytes from `data` on must stay readable and unchanged until
@@ -143,13 +145,13 @@ vocable_error *vocable_value_to_json(const vocable_value *value, char **out);
 vocable_error *vocable_value_from_tensor(const vocable_tensor *tensor, uint64_t byte_length, void (*release)(void *context),
                                          void *context, vocable_value **out);
 
-/* [same] with a copy: the memory may go when the function comes back. */
+/* [same] with a copy, row-major: the memory, which must be ordinary, may go when the function comes back. */
 vocable_error *vocable_value_from_tensor_copy(const vocable_tensor *tensor, uint64_t byte_length, vocable_value **out);
 
 /* A view of the tensor behind a value: all pointers are borrowed from `value`, the data is only for reading. An error if it is no tensor. */
 vocable_error *vocable_value_tensor(const vocable_value *value, vocable_tensor *out);
 
-/* An empty list, and one more at its end. The item is shared, not taken: the caller still frees it. */
+/* An empty list, and one more at its end. The item is shared, not taken: the caller still frees it. Lists and maps may lie in each other 128 deep. */
 vocable_error *vocable_list_new(vocable_value **out);
 vocable_error *vocable_list_push(vocable_value *list, const vocable_value *item);
 
@@ -163,7 +165,7 @@ uint32_t vocable_value_get_kind(const vocable_value *value);
 size_t vocable_value_count(const vocable_value *value);
 /* The item at `index` of a list, or of a map in the order of its names; shared, to be freed by the caller. */
 vocable_error *vocable_value_at(const vocable_value *value, size_t index, vocable_value **out);
-/* The name at `index` of a map; free with vocable_string_free. */
+/* The name at `index` of a map; free with vocable_string_free. An error if it holds a zero byte, which JSON can write and C cannot. */
 vocable_error *vocable_map_name_at(const vocable_value *map, size_t index, char **out);
 /* A handle's type, such as MODEL; free with vocable_string_free. */
 vocable_error *vocable_handle_type(const vocable_value *handle, char **out);
@@ -177,9 +179,13 @@ void vocable_value_free(vocable_value *value);
  *   {"folders": {"checkpoints": [path…], "vae": […], "embeddings": […], "input": […], "output": […], "temp": […]},
  *    "node_id": "3", "prompt": {…workflow in API format…}, "extra_pnginfo": {"workflow": …}, "threads": 4,
  *    "linked": ["clip", …]}
- * All fields may be left out. Folders are searched in order, the first of a kind is written to. `threads`: how many the job may keep busy,
+ * All fields may be left out; any other is refused by name. Folders are searched in order, the first of a kind is written to. `threads`: how many the job may keep busy,
  * 0 or left out: all. `linked`: the names of inputs that are links in the graph; needed where inputs are missing (vocable_node_validate,
- * vocable_node_fingerprint), harmless elsewhere. */
+ * vocable_node_fingerprint), harmless elsewhere: what comes along a link is taken as it is.
+ *
+ * Inputs are checked as in a workflow. VOCABLE_NONE is the same as leaving an input out; defaults of optional inputs are filled in. A value for INT, FLOAT,
+ * STRING, BOOLEAN or COMBO that is not named in `linked` is brought to that type, and range and choices are checked. Names that the node does
+ * not know are not looked at. Of a node with `input_is_list`, each input is a list of all its values; a value that is no list is a list of one. */
 
 /* Looks at literal inputs, a map by name, before anything runs. Linked inputs are left out of `inputs` and named in `linked` of `host_json`. */
 vocable_error *vocable_node_validate(const char *node_id, const vocable_value *inputs, const char *host_json);
@@ -192,7 +198,8 @@ vocable_error *vocable_node_fingerprint(const char *node_id, const vocable_value
 /* A node at work, on a thread of its own. */
 typedef struct vocable_job vocable_job;
 
-/* Starts the node of that id on `inputs`, a map by name. The inputs are shared: the caller may free them at once. */
+/* Starts the node of that id on `inputs`, a map by name. The inputs are shared: the caller may free them at once. What is wrong with them is the
+ * job's error; that the node is not known (VOCABLE_NOT_FOUND) or `host_json` is not as above is told at once. */
 vocable_error *vocable_job_start(const char *node_id, const vocable_value *inputs, const char *host_json, vocable_job **out);
 
 /* The parts of a model whose weights a host may hand in. */
@@ -228,7 +235,8 @@ uint64_t vocable_event_total(const vocable_event *event);
 const char *vocable_event_text(const vocable_event *event);
 /* Log: 1 debug, 2 info, 3 warning, 4 error; 0 for others. */
 uint32_t vocable_event_level(const vocable_event *event);
-/* Progress with a picture: three bytes, red, green, blue, for each pixel, row by row from the top; NULL if there is none. */
+/* Progress with a picture: three bytes, red, green, blue, for each pixel, row by row from the top; NULL if there is none,
+ * and then both sides are 0. `width` and `height` may be NULL. */
 const uint8_t *vocable_event_picture(const vocable_event *event, uint32_t *width, uint32_t *height);
 void vocable_event_free(vocable_event *event);
 
@@ -237,7 +245,7 @@ void vocable_job_cancel(vocable_job *job);
 
 /* The results, once the job is done: a list with one value for each output of the node, and what the node shows as JSON
  * ({"images": [...], "text": [...]}; *ui_json is NULL if nothing; `ui_json` itself may be NULL). An error if the job failed, was cancelled,
- * is not done, or its outputs were taken already. */
+ * is not done, or its outputs were taken already; the error of a job that failed comes each time. */
 vocable_error *vocable_job_take_outputs(vocable_job *job, vocable_value **outputs, char **ui_json);
 
 /* Frees the job, and cancels it if it is still at work; it then ends on its own, and this function does not wait for it. */

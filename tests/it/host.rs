@@ -12,7 +12,7 @@ use vocable_host_sdk::registry::Registry;
 use crate::support::tiny;
 
 /// A library of this workspace, where `cargo build --release` puts it.
-fn library(name: &str) -> PathBuf {
+pub(crate) fn library(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let target = test.parent().and_then(Path::parent).unwrap();
     let file = target.join(plugin_file_name(name));

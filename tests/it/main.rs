@@ -3,6 +3,9 @@
 // Helpers of tests stand outside `#[test]` functions, where clippy cannot see that they are tests.
 #![allow(clippy::unwrap_used)]
 
+mod c_abi;
+mod c_library;
+mod c_program;
 mod checkpoint;
 mod cli;
 mod export;

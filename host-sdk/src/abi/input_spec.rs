@@ -276,10 +276,21 @@ impl InputSpec {
 
     /// Whether a workflow can hold a value for it: a number, text, a switch, a choice, or anything for `*`. Every other type needs a link.
     pub fn takes_literals(&self) -> bool {
-        let can_be_written =
-            |name: &str| matches!(name, "INT" | "FLOAT" | "STRING" | "BOOLEAN" | "COMBO" | "*");
-        self.type_name.split(',').any(|name| can_be_written(name.trim()))
+        self.types().any(|name| name == "*" || is_written(name))
     }
+
+    /// Whether it takes more than what can be written down: any type but a number, text, a switch and a choice.
+    pub(crate) fn takes_objects(&self) -> bool {
+        !self.types().all(is_written)
+    }
+
+    fn types(&self) -> impl Iterator<Item = &str> {
+        self.type_name.split(',').map(str::trim)
+    }
+}
+
+fn is_written(type_name: &str) -> bool {
+    matches!(type_name, "INT" | "FLOAT" | "STRING" | "BOOLEAN" | "COMBO")
 }
 
 #[cfg(test)]

@@ -378,15 +378,37 @@ impl TensorBuf {
         if let Some(values) = self.as_f32_slice() {
             return Ok(values.to_vec());
         }
-        if !self.is_cpu() {
-            return Err(NodeError::incompatible(format!(
-                "the tensor lies on device type {}, ordinary memory is needed",
-                self.device.device_type
-            )));
-        }
+        self.needs_cpu()?;
         // SAFETY: `offsets` yields what `check` proved to be inside `len`; unaligned reads are allowed.
         let read = |offset: isize| unsafe { read_f32(self.data.offset(offset), self.dtype) };
         Ok(self.offsets().into_iter().map(read).collect())
+    }
+
+    /// The elements' bytes, row by row.
+    ///
+    /// Fails for data that does not lie in ordinary memory.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, NodeError> {
+        if let Some(bytes) = self.as_bytes() {
+            return Ok(bytes.to_vec());
+        }
+        self.needs_cpu()?;
+        let size = self.dtype.size();
+        let mut bytes = Vec::with_capacity(self.element_count() * size);
+        for offset in self.offsets() {
+            // SAFETY: `offsets` yields what `check` proved to be inside `len`, with `size` bytes after it.
+            bytes.extend_from_slice(unsafe { std::slice::from_raw_parts(self.data.offset(offset), size) });
+        }
+        Ok(bytes)
+    }
+
+    fn needs_cpu(&self) -> Result<(), NodeError> {
+        if self.is_cpu() {
+            return Ok(());
+        }
+        Err(NodeError::incompatible(format!(
+            "the tensor lies on device type {}, ordinary memory is needed",
+            self.device.device_type
+        )))
     }
 
     /// Byte offset of each element, row by row.

@@ -18,11 +18,10 @@ use super::host::{NodeHost, Run};
 use super::lists;
 use super::problem::Validation;
 use super::run::{NodeFailure, NodeReport, RunError, RunOptions, RunReport};
+use super::single;
 use super::validate::validate;
 use super::workflow::{Workflow, WorkflowNode};
-use crate::abi::{
-    ErrorKind, Folders, HostContext, Inputs, Node, NodeError, NodeSpec, Presence, Value, catch_panic,
-};
+use crate::abi::{ErrorKind, Folders, HostContext, Inputs, Node, NodeError, NodeSpec, Value, catch_panic};
 use crate::registry::Registry;
 
 /// Runs workflows and keeps their results for the next run.
@@ -281,13 +280,13 @@ impl<'a> Progress<'a> {
             let ancestor = self.signatures.get(other).map_or(&[][..], |signature| signature);
             signer.part(name).part(ancestor).part(slot.to_le_bytes());
         }
-        for (name, type_name, value) in self.hidden(id, &spec) {
-            if type_name == "UNIQUE_ID" {
-                signer.part(&name).part(id);
-            }
-            inputs.insert(name, value);
-        }
         let host = NodeHost { run: self.run, node: id };
+        for (input, value) in single::hidden(&spec, &host) {
+            if input.type_name == "UNIQUE_ID" {
+                signer.part(&input.name).part(id);
+            }
+            inputs.insert(&input.name, value);
+        }
         match catch_panic("fingerprint", || object.fingerprint(&inputs, &HostContext::new(&host))) {
             Ok(fingerprint) => signer.part(fingerprint),
             // Nothing is known, so nothing that was computed before counts.
@@ -306,18 +305,6 @@ impl<'a> Progress<'a> {
         node.links().filter(|(name, ..)| spec.find_input(name).is_some()).collect()
     }
 
-    /// Name, type and value of the hidden inputs.
-    fn hidden(&self, id: &str, spec: &NodeSpec) -> Vec<(String, String, Value)> {
-        let value = |type_name: &str| match type_name {
-            "PROMPT" => Value::String(self.run.prompt_json.clone()),
-            "EXTRA_PNGINFO" => Value::String(self.run.extra_pnginfo_json.clone()),
-            "UNIQUE_ID" => Value::String(id.to_string()),
-            _ => Value::None,
-        };
-        let hidden = spec.inputs.iter().filter(|input| input.presence == Presence::Hidden);
-        hidden.map(|input| (input.name.clone(), input.type_name.clone(), value(&input.type_name))).collect()
-    }
-
     fn execute(&self, node: &'a WorkflowNode) -> Result<Entry, NodeError> {
         let (object, spec) = self
             .node(&node.id)
@@ -333,10 +320,10 @@ impl<'a> Progress<'a> {
                 found.ok_or_else(|| NodeError::internal(format!("node {other} has no result {slot}")))?;
             values.insert((*name).to_string(), found.clone());
         }
-        for (name, _, value) in self.hidden(&node.id, &spec) {
-            values.insert(name, vec![value]);
-        }
         let host = NodeHost { run: self.run, node: &node.id };
+        for (input, value) in single::hidden(&spec, &host) {
+            values.insert(input.name.clone(), vec![value]);
+        }
         let mut answers = Vec::new();
         for call in lists::calls(values, spec.input_is_list)? {
             if self.run.cancel.is_cancelled() {

@@ -6,10 +6,19 @@ use serde_json::{Value as Json, json};
 
 use super::coerce::coerce;
 use super::problem::Problem;
-use crate::abi::{Choices, Folders, InputSpec, Value, annotated};
+use crate::abi::{Choices, Folders, InputSpec, Presence, Value, annotated};
 
 /// ComfyUI does not send longer lists of choices along with a problem.
 const LONGEST_LIST: usize = 20;
+
+/// What stands for an input that was left out: its default, if it has one. A required one must be there.
+pub(super) fn left_out(input: &InputSpec) -> Result<Option<Value>, Box<Problem>> {
+    if input.presence == Presence::Required {
+        let problem = Problem::new("required_input_missing", "Required input is missing", input.name.clone());
+        return Err(problem.info(json!({"input_name": input.name})));
+    }
+    Ok(input.default.as_ref().and_then(|json| coerce(json, &input.type_name).ok()))
+}
 
 /// The value for the node: in its declared type, and whole where it is a relative path.
 pub(super) fn literal(input: &InputSpec, json: &Json, folders: &Folders) -> Result<Value, Box<Problem>> {

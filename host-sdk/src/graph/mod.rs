@@ -2,7 +2,8 @@
 //!
 //! * [`workflow`] reads the API format, [`mod@validate`] finds every problem in it before anything runs, in the words of [`problem`],
 //! * [`executor`] runs what is valid, repeats nothing that did not change, and can be stopped at any time; [`run`] is what it is asked and answers,
-//! * [`events`] is what a run tells while it goes on.
+//! * [`events`] is what a run tells while it goes on,
+//! * [`single`] checks and runs one node by itself, for hosts that have a graph of their own.
 
 mod cache;
 mod coerce;
@@ -14,6 +15,7 @@ mod literal;
 mod order;
 pub mod problem;
 pub mod run;
+pub mod single;
 pub mod validate;
 pub mod workflow;
 

@@ -7,8 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Value as Json, json};
 
-use super::coerce::coerce;
-use super::literal::literal;
+use super::literal::{left_out, literal};
 use super::order::{ancestors, order};
 use super::problem::{NodeProblems, Problem, Validation};
 use super::workflow::{Input, Workflow, WorkflowNode};
@@ -61,10 +60,7 @@ impl<'a> Check<'a> {
                         continue;
                     }
                     None => {
-                        let hint = match self.registry.suggest(class) {
-                            Some(known) => format!("Did you mean '{known}'?"),
-                            None => "The plugin that has it may not be loaded.".to_string(),
-                        };
+                        let hint = self.registry.hint(class);
                         let message = format!("Node type '{class}' not found. {hint}");
                         Problem::new("missing_node_type", message, format!("Node ID '#{}'", node.id))
                     }
@@ -152,13 +148,7 @@ impl<'a> Check<'a> {
         let mut inputs = Inputs::new();
         for input in spec.inputs.iter().filter(|input| input.presence != Presence::Hidden) {
             let found = match node.input(&input.name) {
-                None if input.presence == Presence::Required => Err(Problem::new(
-                    "required_input_missing",
-                    "Required input is missing",
-                    input.name.clone(),
-                )
-                .info(json!({"input_name": input.name}))),
-                None => Ok(input.default.as_ref().and_then(|json| coerce(json, &input.type_name).ok())),
+                None => left_out(input),
                 Some(Input::Link { node: other, slot }) => {
                     inputs.mark_linked(&input.name);
                     self.link(input, other, *slot).map(|()| None)
