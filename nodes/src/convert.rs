@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
-use vocable_engine::ErrorKind as EngineKind;
 use vocable_engine::concept::{Concept, ConceptItem};
 use vocable_engine::embedding::Embedding;
 use vocable_engine::models::TimeIds;
 use vocable_engine::sampling::{Guidance, Prompt};
+use vocable_engine::{Error, ErrorKind as EngineKind};
 use vocable_host_sdk::abi::{DType as HostDType, ErrorKind, Inputs, NodeError, TensorBuf, Value};
 
 /// The engine's error as the host's: kind, message and help stay what they are.
@@ -34,16 +34,26 @@ pub(crate) fn tensor_from(buf: &TensorBuf) -> Result<Tensor, NodeError> {
     Tensor::from_vec(buf.to_vec_f32()?, buf.dims(), &Device::Cpu).map_err(tensor_error)
 }
 
-/// A weight of the host's, in the type that it has if it is a float of 16 or 32 bits, else in f32.
-pub(crate) fn weight_from(buf: &TensorBuf) -> Result<Tensor, NodeError> {
-    let dtype = [(HostDType::F16, DType::F16), (HostDType::BF16, DType::BF16)];
-    let half = dtype.into_iter().find(|(host, _)| *host == buf.dtype()).map(|(_, dtype)| dtype);
-    match (half, buf.as_bytes()) {
-        (Some(dtype), Some(bytes)) => {
-            Tensor::from_raw_buffer(bytes, dtype, &buf.dims(), &Device::Cpu).map_err(tensor_error)
-        }
-        _ => tensor_from(buf),
-    }
+/// A weight of the host's in its own type, copied once.
+///
+/// # Errors
+/// For numbers that are no floats, or lie elsewhere than in ordinary memory.
+pub(crate) fn weight_from(buf: &TensorBuf) -> vocable_engine::Result<Tensor> {
+    const FLOATS: [(HostDType, DType); 4] = [
+        (HostDType::F32, DType::F32),
+        (HostDType::F16, DType::F16),
+        (HostDType::BF16, DType::BF16),
+        (HostDType::F64, DType::F64),
+    ];
+    let Some((_, dtype)) = FLOATS.iter().find(|(host, _)| *host == buf.dtype()) else {
+        return Err(Error::incompatible(format!(
+            "its type is {}, wanted f32, f16, bf16 or f64",
+            buf.dtype()
+        ))
+        .help("quantised weights cannot be taken: load the model in a float type, or without quantisation"));
+    };
+    let bytes = buf.to_bytes().map_err(|error| Error::incompatible(error.message).help(error.help))?;
+    Ok(Tensor::from_raw_buffer(&bytes, *dtype, &buf.dims(), &Device::Cpu)?)
 }
 
 /// A tensor of any type and device as the host's, in f32 and ordinary memory.
