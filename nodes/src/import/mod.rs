@@ -42,7 +42,11 @@ pub(crate) fn import(
     let device = open_device(settings.text("device")?.unwrap_or("cpu"))?;
     let name = settings.text("name")?.unwrap_or("a model of the host").to_string();
     host.status(&format!("taking the {kind} of {name}"));
-    let tensors = HostTensors::new(tensors)?;
+    let counts = match settings.names() {
+        Names::Diffusers => |_: &str| true,
+        Names::ComfyUi => vocable_engine::checkpoint::comfyui::is_weight,
+    };
+    let tensors = HostTensors::new(tensors, counts)?;
     let fingerprint = fingerprint::of(&tensors, &settings, host)?;
     let fingerprint = fingerprint_of(&fingerprint, precision, &device);
     let (taken, total) = (tensors.taken(), tensors.len());

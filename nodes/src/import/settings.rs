@@ -137,7 +137,7 @@ impl Settings {
 /// Text encoders that stop at that layer; without one, where they do by themselves.
 pub(super) fn stopped(text: TextEncoders, last_layer: Option<i64>) -> TextEncoders {
     match last_layer {
-        Some(last) => text.skipping(|layers| skipped_layers(last, layers)),
+        Some(last) => text.skipping(skipped_layers(last)),
         None => text,
     }
 }

@@ -17,9 +17,13 @@ pub(super) struct HostTensors {
 }
 
 impl HostTensors {
-    pub(super) fn new(tensors: Vec<(String, TensorBuf)>) -> Result<Self, NodeError> {
+    /// Those whose names count.
+    pub(super) fn new(
+        tensors: Vec<(String, TensorBuf)>,
+        counts: impl Fn(&str) -> bool,
+    ) -> Result<Self, NodeError> {
         let mut by_name = BTreeMap::new();
-        for (name, tensor) in tensors {
+        for (name, tensor) in tensors.into_iter().filter(|(name, _)| counts(name)) {
             if by_name.contains_key(&name) {
                 return Err(NodeError::invalid_input(format!("tensor {name} is there twice")));
             }

@@ -18,8 +18,17 @@ use super::{Part, Precision, Weights, layout, looks, vae_file};
 use crate::models::{AutoencoderKL, ClipTextModel, TextEncoders, TextTower, UNet2DConditionModel};
 use crate::{CancelToken, Error, Result};
 
-/// Buffers beside the denoiser that it does not compute with: the schedule, which its owner tells by itself, and noise for other models' images.
-const BESIDE_DENOISER: [&str; 2] = ["model_sampling.", "noise_augmentor."];
+/// Whether what is computed depends on a tensor of that name. The others are buffers and leftovers of training, and projections of pooled states that no denoiser
+/// here is told: ComfyUI leaves those as they happen to lie in memory where a checkpoint has none, so they may hold anything, and something else each time.
+pub fn is_weight(name: &str) -> bool {
+    let buffer = ["model_sampling.", "noise_augmentor."].iter().any(|start| name.starts_with(start));
+    let other = [
+        ".logit_scale",
+        "clip_l.transformer.text_projection.weight",
+        "clip_h.transformer.text_projection.weight",
+    ];
+    !buffer && !other.iter().any(|end| name.ends_with(end))
+}
 
 /// The denoiser, and the family that it is of.
 ///
@@ -41,7 +50,7 @@ pub fn unet(
             "hand in the state dict of `model.model`",
         )
     })?;
-    refuse_beside(&weights, &[prefix], &BESIDE_DENOISER)?;
+    refuse_beside(&weights, &[prefix.to_owned()])?;
     let family = family_of_denoiser(&weights, prefix)?;
     let (config, layout) = layout::unet(&weights, prefix, family, None)?;
     let map = NameMap { prefix: prefix.to_owned(), translate: names::unet, layout };
@@ -131,10 +140,7 @@ fn family_of_text(weights: &Weights) -> Result<&'static Family> {
             known(keys),
         )
     })?;
-    let transformers: Vec<String> = towers.iter().map(|tower| format!("{tower}.transformer")).collect();
-    let transformers: Vec<&str> = transformers.iter().map(String::as_str).collect();
-    let scales: Vec<String> = towers.iter().map(|tower| format!("{tower}.logit_scale")).collect();
-    refuse_beside(weights, &transformers, &scales.iter().map(String::as_str).collect::<Vec<_>>())?;
+    refuse_beside(weights, &towers.iter().map(|tower| format!("{tower}.transformer")).collect::<Vec<_>>())?;
     Ok(family)
 }
 
@@ -151,12 +157,9 @@ pub fn vae(
     vae_file::of_ldm(weights)?.build(device, precision, cancel, AutoencoderKL::new)
 }
 
-/// Refuse tensors that are neither below one of `prefixes` nor begin as one of `harmless`: they are of something that would be left out.
-fn refuse_beside(weights: &Weights, prefixes: &[&str], harmless: &[&str]) -> Result<()> {
-    let is_known = |name: &str| {
-        prefixes.iter().any(|prefix| strip(name, prefix).is_some())
-            || harmless.iter().any(|start| name.starts_with(start))
-    };
+/// Refuse tensors that are not below one of `prefixes`: they are of something that would be left out.
+fn refuse_beside(weights: &Weights, prefixes: &[String]) -> Result<()> {
+    let is_known = |name: &str| prefixes.iter().any(|prefix| strip(name, prefix).is_some());
     match weights.names().into_iter().find(|name| !is_known(name)) {
         None => Ok(()),
         Some(name) => Err(refused(

@@ -40,8 +40,14 @@ fn results(home: &Home, parts: &Inputs) -> Vec<(&'static str, Vec<u32>)> {
     let (positive, negative) = (prompt("a (photo:1.2) of a cat"), prompt(""));
     let latent = run(home, &VaeEncode, parts, Inputs::new().with("pixels", pictures(1)));
     let picture = run(home, &VaeDecode, parts, Inputs::new().with("samples", latent.clone()));
-    let mut results =
-        vec![("conditioning", bits(&positive)), ("latent", bits(&latent)), ("picture", bits(&picture))];
+    let states = &positive.as_list().unwrap()[0].as_list().unwrap()[0];
+    let told = model(parts).denoiser.unet.config().pooled_width().is_some();
+    let mut results = vec![
+        // The pooled state counts where the denoiser is told it.
+        ("conditioning", bits(if told { &positive } else { states })),
+        ("latent", bits(&latent)),
+        ("picture", bits(&picture)),
+    ];
 
     let denoiser = &model(parts).denoiser;
     let unet = denoiser.unet.config();

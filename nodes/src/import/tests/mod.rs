@@ -1,11 +1,13 @@
 //! Tiny models of each family, from their file and from a host that has them in memory.
 
 mod families;
+mod fingerprints;
 mod refusals;
+mod weights;
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use vocable_engine::diffusion::TorchRng;
 use vocable_host_sdk::abi::{HostContext, Inputs, NodeError, Plugin, StateKind, TensorBuf, Value};
 
@@ -65,8 +67,7 @@ fn model(parts: &Inputs) -> std::sync::Arc<Model> {
     Model::from_input(parts, "model").unwrap()
 }
 
-/// The part in ComfyUI's names, with the buffers that it has beside the weights. ComfyUI renames OpenCLIP's tensors to those of transformers, which are
-/// also ours, and gives a text encoder without a projection one that changes nothing.
+/// The part in ComfyUI's names, with what else is there, which may be anything. ComfyUI renames OpenCLIP's tensors to those of transformers, which are also ours.
 fn state_dict(kind: StateKind, file: &Tensors, loaded: &Inputs) -> StateDict {
     let own = |prefix: &str, new: &str| -> Tensors {
         let all = file.iter();
@@ -79,16 +80,18 @@ fn state_dict(kind: StateKind, file: &Tensors, loaded: &Inputs) -> StateDict {
         StateKind::Clip => {
             let clip = Clip::from_input(loaded, "clip").unwrap();
             let towers = clip.text.towers().iter().map(|tower| {
-                let eye = Tensor::eye(tower.width(), DType::F32, &Device::Cpu).unwrap();
                 let mut tensors = tower.encoder.state_dict().clone();
-                tensors.entry("text_projection.weight".to_string()).or_insert(eye);
+                if tower.key != "clip_g" {
+                    let leftover = Tensor::full(f32::NAN, (tower.width(), tower.width()), &Device::Cpu);
+                    tensors.insert("text_projection.weight".to_string(), leftover.unwrap());
+                }
                 let name = |name| format!("{}.transformer.{name}", tower.key);
                 tensors.into_iter().map(|(own, tensor)| (name(own), tensor)).collect::<Vec<_>>()
             });
             towers.flatten().collect()
         }
     };
-    let one = Tensor::ones((), DType::F32, &Device::Cpu).unwrap();
+    let one = Tensor::full(f32::NAN, (), &Device::Cpu).unwrap();
     match kind {
         StateKind::Model => {
             tensors.insert("model_sampling.log_sigmas".to_string(), one.clone());
