@@ -1,14 +1,18 @@
-//! The only file that knows both sides: the host's values and errors, and the engine's tensors and errors.
+//! The only module that knows both sides: the host's values and errors, and the engine's tensors and errors.
+
+mod weights;
 
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
+use vocable_engine::ErrorKind as EngineKind;
 use vocable_engine::concept::{Concept, ConceptItem};
 use vocable_engine::embedding::Embedding;
 use vocable_engine::models::TimeIds;
 use vocable_engine::sampling::{Guidance, Prompt};
-use vocable_engine::{Error, ErrorKind as EngineKind};
-use vocable_host_sdk::abi::{DType as HostDType, ErrorKind, Inputs, NodeError, TensorBuf, Value};
+use vocable_host_sdk::abi::{ErrorKind, Inputs, NodeError, TensorBuf, Value};
+
+pub(crate) use weights::HostTensors;
 
 /// The engine's error as the host's: kind, message and help stay what they are.
 pub(crate) fn node_error(error: vocable_engine::Error) -> NodeError {
@@ -32,28 +36,6 @@ fn tensor_error(error: candle_core::Error) -> NodeError {
 /// The host's tensor as f32 in ordinary memory.
 pub(crate) fn tensor_from(buf: &TensorBuf) -> Result<Tensor, NodeError> {
     Tensor::from_vec(buf.to_vec_f32()?, buf.dims(), &Device::Cpu).map_err(tensor_error)
-}
-
-/// A weight of the host's in its own type, copied once.
-///
-/// # Errors
-/// For numbers that are no floats, or lie elsewhere than in ordinary memory.
-pub(crate) fn weight_from(buf: &TensorBuf) -> vocable_engine::Result<Tensor> {
-    const FLOATS: [(HostDType, DType); 4] = [
-        (HostDType::F32, DType::F32),
-        (HostDType::F16, DType::F16),
-        (HostDType::BF16, DType::BF16),
-        (HostDType::F64, DType::F64),
-    ];
-    let Some((_, dtype)) = FLOATS.iter().find(|(host, _)| *host == buf.dtype()) else {
-        return Err(Error::incompatible(format!(
-            "its type is {}, wanted f32, f16, bf16 or f64",
-            buf.dtype()
-        ))
-        .help("quantised weights cannot be taken: load the model in a float type, or without quantisation"));
-    };
-    let bytes = buf.to_bytes().map_err(|error| Error::incompatible(error.message).help(error.help))?;
-    Ok(Tensor::from_raw_buffer(&bytes, *dtype, &buf.dims(), &Device::Cpu)?)
 }
 
 /// A tensor of any type and device as the host's, in f32 and ordinary memory.

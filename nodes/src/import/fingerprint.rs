@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use vocable_host_sdk::abi::{HostContext, NodeError, TensorBuf, Value};
 
 use super::settings::Settings;
-use super::tensors::HostTensors;
+use crate::convert::HostTensors;
 
 /// The settings, what the tokenizer's folder holds, and names, shapes and samples of the tensors. What the user calls the part does not count; precision and
 /// device are added by [`fingerprint_of`](crate::run::fingerprint_of).

@@ -1,10 +1,16 @@
-#![doc = include_str!("../../docs/host_models.md")]
+//! Models that a host owns and hands in as weights. Settings and names of tensors are in `docs/host_models.md`, which is also the documentation
+//! of [`Vocable`](crate::Vocable).
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `settings.rs` | what the weights cannot say; anything that is not known is refused |
+//! | `comfyui.rs`, `diffusers.rs` | the parts, in either's names |
+//! | `fingerprint.rs` | what a part is called in caches and runs |
 
 mod comfyui;
 mod diffusers;
 mod fingerprint;
 mod settings;
-mod tensors;
 #[cfg(test)]
 mod tests;
 
@@ -14,9 +20,9 @@ use candle_core::Device;
 use vocable_engine::checkpoint::{Precision, Weights};
 use vocable_host_sdk::abi::{HostContext, NodeError, StateKind, TensorBuf, Value};
 
+use crate::convert::HostTensors;
 use crate::run::{fingerprint_of, open_device, precision, with_cancel_and_count};
 use settings::{Names, Settings};
-use tensors::HostTensors;
 
 /// What is imported.
 struct Import {

@@ -140,8 +140,10 @@ fn hand_in(
 
 /// All parts of a loaded file, handed in by a host.
 fn hand_in_all(home: &Home, file: &Tensors, loaded: &Inputs) -> Inputs {
-    let part =
-        |kind, settings: SettingsMap| hand_in(home, kind, state_dict(kind, file, loaded), &settings).unwrap();
+    let part = |kind, mut settings: SettingsMap| {
+        settings.insert("name".to_string(), model(loaded).name.as_str().into());
+        hand_in(home, kind, state_dict(kind, file, loaded), &settings).unwrap()
+    };
     parts([
         part(StateKind::Model, settings_of(&model(loaded))),
         part(StateKind::Clip, settings([])),
