@@ -1,4 +1,6 @@
-//! The only file that knows both sides: the host's values and errors, and the engine's tensors and errors.
+//! The only module that knows both sides: the host's values and errors, and the engine's tensors and errors.
+
+mod weights;
 
 use std::collections::BTreeMap;
 
@@ -8,7 +10,9 @@ use vocable_engine::concept::{Concept, ConceptItem};
 use vocable_engine::embedding::Embedding;
 use vocable_engine::models::TimeIds;
 use vocable_engine::sampling::{Guidance, Prompt};
-use vocable_host_sdk::abi::{DType as HostDType, ErrorKind, Inputs, NodeError, TensorBuf, Value};
+use vocable_host_sdk::abi::{ErrorKind, Inputs, NodeError, TensorBuf, Value};
+
+pub(crate) use weights::HostTensors;
 
 /// The engine's error as the host's: kind, message and help stay what they are.
 pub(crate) fn node_error(error: vocable_engine::Error) -> NodeError {
@@ -32,18 +36,6 @@ fn tensor_error(error: candle_core::Error) -> NodeError {
 /// The host's tensor as f32 in ordinary memory.
 pub(crate) fn tensor_from(buf: &TensorBuf) -> Result<Tensor, NodeError> {
     Tensor::from_vec(buf.to_vec_f32()?, buf.dims(), &Device::Cpu).map_err(tensor_error)
-}
-
-/// A weight of the host's, in the type that it has if it is a float of 16 or 32 bits, else in f32.
-pub(crate) fn weight_from(buf: &TensorBuf) -> Result<Tensor, NodeError> {
-    let dtype = [(HostDType::F16, DType::F16), (HostDType::BF16, DType::BF16)];
-    let half = dtype.into_iter().find(|(host, _)| *host == buf.dtype()).map(|(_, dtype)| dtype);
-    match (half, buf.as_bytes()) {
-        (Some(dtype), Some(bytes)) => {
-            Tensor::from_raw_buffer(bytes, dtype, &buf.dims(), &Device::Cpu).map_err(tensor_error)
-        }
-        _ => tensor_from(buf),
-    }
 }
 
 /// A tensor of any type and device as the host's, in f32 and ordinary memory.

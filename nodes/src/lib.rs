@@ -1,7 +1,7 @@
 //! The nodes of Vocable: one file each, over the engine.
 //!
 //! A node file has five parts in this order: what it is, its inputs, its spec, its fingerprint, its execute. The
-//! arithmetic is in `vocable-engine`; [`registry`] is the one list of nodes; `convert` is the only file that knows both
+//! arithmetic is in `vocable-engine`; [`registry`] is the one list of nodes; `convert` is the only module that knows both
 //! the host's values and candle's tensors.
 
 mod convert;

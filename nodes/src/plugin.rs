@@ -8,6 +8,8 @@ use vocable_host_sdk::abi::{HostContext, Node, NodeError, Plugin, PluginInfo, St
 use crate::{import, registry};
 
 /// Vocable as a plugin.
+///
+#[doc = include_str!("../docs/host_models.md")]
 pub struct Vocable;
 
 impl Plugin for Vocable {

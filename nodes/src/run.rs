@@ -1,5 +1,6 @@
 //! How a node runs engine work: on the host's number of threads, with the host's cancel, on a device.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -29,19 +30,48 @@ pub(crate) fn with_cancel_for_nodes<T: Send>(
     host: &HostContext<'_>,
     body: impl FnOnce(&CancelToken) -> Result<T, NodeError> + Send,
 ) -> Result<T, NodeError> {
+    watched(host, || {}, body)
+}
+
+/// The same for work that counts in `done` how far it is: the host hears of it as it grows, up to `total`.
+pub(crate) fn with_cancel_and_count<T: Send>(
+    host: &HostContext<'_>,
+    done: &AtomicUsize,
+    total: usize,
+    body: impl FnOnce(&CancelToken) -> Result<T, NodeError> + Send,
+) -> Result<T, NodeError> {
+    let told = AtomicUsize::new(0);
+    let tell = || {
+        let done = done.load(Ordering::Relaxed).min(total);
+        if told.swap(done, Ordering::Relaxed) != done {
+            host.progress(done as u64, total as u64, None);
+        }
+    };
+    let result = watched(host, tell, body)?;
+    host.progress(total as u64, total as u64, None);
+    Ok(result)
+}
+
+/// Runs `body` on the pool; another thread looks every [`POLL`] whether the user wants to stop, and calls `each`.
+fn watched<T: Send>(
+    host: &HostContext<'_>,
+    each: impl Fn() + Sync,
+    body: impl FnOnce(&CancelToken) -> Result<T, NodeError> + Send,
+) -> Result<T, NodeError> {
     host.check_cancelled()?;
     let pool = pool(host.threads())?;
     let token = CancelToken::new();
     // Never sent to: the watcher ends when the sender is dropped, also by a panic of `body`.
     let (alive, ended) = channel::<()>();
     thread::scope(|scope| {
-        let flag = token.clone();
+        let (flag, each) = (token.clone(), &each);
         let watch = move || {
             while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(POLL) {
                 if host.is_cancelled() {
                     flag.cancel();
                     return;
                 }
+                each();
             }
         };
         thread::Builder::new()

@@ -206,7 +206,7 @@ vocable_error *vocable_job_start(const char *node_id, const vocable_value *input
 typedef enum vocable_state_kind { VOCABLE_MODEL = 1, VOCABLE_CLIP = 2, VOCABLE_VAE = 3 } vocable_state_kind;
 
 /* Starts to make a handle of weights that the host holds: `tensors` is a map from name to tensor, `settings` a map with what the weights
- * cannot say (see "Models of the host" in the library's documentation). The job's one output is the handle. The tensors are no longer
+ * cannot say (nodes/docs/host_models.md, "Models of the host"). The job's one output is the handle. The tensors are no longer
  * referred to when the job is done. A setting that cannot be honoured is refused by name. */
 vocable_error *vocable_import_start(uint32_t state_kind, const vocable_value *tensors, const vocable_value *settings, const char *host_json,
                                     vocable_job **out);

@@ -159,6 +159,11 @@ fn text_encoders() {
             let run = |layer| tower.encoder.forward(&tape, &ids, 2, &none, layer, Some(599)).unwrap();
             let last = run(HiddenLayer::LAST);
             case.assert(last.hidden.value(), &format!("text.{encoder}last"), 1e-5);
+            // As ComfyUI has it: the norm counts for the last layer, too, and who leaves out all layers leaves out none.
+            let far = run(HiddenLayer { skip: 99, norm: false });
+            assert_eq!(relative(far.hidden.value(), last.hidden.value()), 0.0);
+            let plain = run(HiddenLayer { skip: 0, norm: false });
+            assert!(relative(plain.hidden.value(), last.hidden.value()) > 0.01);
             let pooled = last.pooled.unwrap();
             for (name, layer) in [
                 ("penultimate", HiddenLayer { skip: 1, norm: true }),

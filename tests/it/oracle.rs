@@ -75,7 +75,7 @@ fn text_encoder_of_real_size_equals_candle_transformers() {
         attention_width: None,
         projection_dim: None,
     };
-    let weights = Weights::from_tensors("random weights", weights, &Device::Cpu, DType::F32);
+    let weights = Weights::held("random weights", weights, &Device::Cpu, DType::F32);
     let ours = ClipTextModel::new(&config, &weights).unwrap();
     let none = Tensor::zeros((0, d), DType::F32, &Device::Cpu).unwrap().into();
     let found = ours.forward(&Tape::default(), &ids, 1, &none, HiddenLayer::LAST, None).unwrap();

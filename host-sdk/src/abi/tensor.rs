@@ -4,6 +4,7 @@
 //! no elements may have any pointer. Data may be shared, so it is never written to through a [`TensorBuf`].
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -371,6 +372,23 @@ impl TensorBuf {
         self.as_slice()
     }
 
+    /// The elements' bytes, row by row; copied only if they do not lie so.
+    ///
+    /// Fails for data that does not lie in ordinary memory.
+    pub fn to_bytes(&self) -> Result<Cow<'_, [u8]>, NodeError> {
+        if let Some(bytes) = self.as_bytes() {
+            return Ok(Cow::Borrowed(bytes));
+        }
+        self.need_cpu()?;
+        let size = self.dtype.size();
+        let mut bytes = Vec::with_capacity(self.element_count() * size);
+        self.for_each_offset(|offset| {
+            // SAFETY: `for_each_offset` tells what `check` proved to be inside `len`.
+            bytes.extend_from_slice(unsafe { std::slice::from_raw_parts(self.data.offset(offset), size) });
+        });
+        Ok(Cow::Owned(bytes))
+    }
+
     /// The elements, row by row, converted to f32. Whole numbers keep their value: a byte 255 becomes 255.0.
     ///
     /// Fails for data that does not lie in ordinary memory.
@@ -378,30 +396,16 @@ impl TensorBuf {
         if let Some(values) = self.as_f32_slice() {
             return Ok(values.to_vec());
         }
-        self.needs_cpu()?;
-        // SAFETY: `offsets` yields what `check` proved to be inside `len`; unaligned reads are allowed.
-        let read = |offset: isize| unsafe { read_f32(self.data.offset(offset), self.dtype) };
-        Ok(self.offsets().into_iter().map(read).collect())
+        self.need_cpu()?;
+        let mut values = Vec::with_capacity(self.element_count());
+        self.for_each_offset(|offset| {
+            // SAFETY: `for_each_offset` tells what `check` proved to be inside `len`; unaligned reads are allowed.
+            values.push(unsafe { read_f32(self.data.offset(offset), self.dtype) });
+        });
+        Ok(values)
     }
 
-    /// The elements' bytes, row by row.
-    ///
-    /// Fails for data that does not lie in ordinary memory.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, NodeError> {
-        if let Some(bytes) = self.as_bytes() {
-            return Ok(bytes.to_vec());
-        }
-        self.needs_cpu()?;
-        let size = self.dtype.size();
-        let mut bytes = Vec::with_capacity(self.element_count() * size);
-        for offset in self.offsets() {
-            // SAFETY: `offsets` yields what `check` proved to be inside `len`, with `size` bytes after it.
-            bytes.extend_from_slice(unsafe { std::slice::from_raw_parts(self.data.offset(offset), size) });
-        }
-        Ok(bytes)
-    }
-
-    fn needs_cpu(&self) -> Result<(), NodeError> {
+    fn need_cpu(&self) -> Result<(), NodeError> {
         if self.is_cpu() {
             return Ok(());
         }
@@ -411,15 +415,13 @@ impl TensorBuf {
         )))
     }
 
-    /// Byte offset of each element, row by row.
-    fn offsets(&self) -> Vec<isize> {
-        let count = self.element_count();
-        let mut offsets = Vec::with_capacity(count);
+    /// Tells the byte offset of each element, row by row.
+    fn for_each_offset(&self, mut tell: impl FnMut(isize)) {
         let size = self.dtype.size() as i64;
         let mut index = vec![0_i64; self.shape.len()];
         let mut at = self.byte_offset as i64;
-        for _ in 0..count {
-            offsets.push(at as isize);
+        for _ in 0..self.element_count() {
+            tell(at as isize);
             for axis in (0..index.len()).rev() {
                 index[axis] += 1;
                 at += self.strides[axis] * size;
@@ -430,7 +432,6 @@ impl TensorBuf {
                 index[axis] = 0;
             }
         }
-        offsets
     }
 }
 

@@ -29,15 +29,14 @@ impl Node for ClipSetLastLayer {
         let clip = Clip::from_input(&inputs, "clip")?;
         let from_end = inputs.int("stop_at_clip_layer")?;
         let Clip { text, fingerprint } = (*clip).clone();
-        let text = text.skipping(|layers| skipped_layers(from_end, layers));
+        let text = text.skipping(skipped_layers(from_end));
         Ok(Outputs::one(Clip { text, fingerprint }.into_value()))
     }
 }
 
-/// How many layers are left out; an index beyond the first layer means none, as in ComfyUI.
-pub(crate) fn skipped_layers(from_end: i64, layers: usize) -> usize {
-    let index = usize::try_from(from_end.unsigned_abs()).unwrap_or(usize::MAX);
-    if index > layers { 0 } else { index.saturating_sub(1) }
+/// How many layers are left out.
+pub(crate) fn skipped_layers(from_end: i64) -> usize {
+    usize::try_from(from_end.unsigned_abs()).unwrap_or(usize::MAX).saturating_sub(1)
 }
 
 #[cfg(test)]
@@ -46,7 +45,6 @@ mod tests {
 
     #[test]
     fn indices_count_from_the_last_layer() {
-        let skipped = [-1, -2, -12, -13, -24].map(|index| skipped_layers(index, 12));
-        assert_eq!(skipped, [0, 1, 11, 0, 0]);
+        assert_eq!([-1, -2, -12, -24].map(skipped_layers), [0, 1, 11, 23]);
     }
 }

@@ -124,7 +124,7 @@ pub unsafe extern "C" fn vocable_value_from_tensor_copy(
             unsafe { (parts(borrowed(tensor, "tensor")?, byte_length)?, Out::new(out, "out")?) };
         // SAFETY: the memory is readable during the call, and the tensor does not outlive it.
         let tensor = unsafe { TensorBuf::from_parts(parts, ()) }?;
-        let copy = TensorBuf::from_bytes(&tensor.dims(), tensor.dtype(), tensor.to_bytes()?)?;
+        let copy = TensorBuf::from_bytes(&tensor.dims(), tensor.dtype(), tensor.to_bytes()?.into_owned())?;
         out.put(VocableValue::into_raw(copy.into()));
         Ok(())
     })

@@ -19,10 +19,12 @@ pub struct Family {
     pub(super) sign: &'static str,
     /// The text encoders, in the order in which their states are joined.
     pub(super) text: &'static [TextRow],
+    /// How its denoiser is known where it comes without the text encoders; `None` where it never does.
+    pub(super) alone: Option<DenoiserSign>,
     pub(super) heads: Heads,
     pub(super) pipeline: PipelineRow,
     /// s: latents are multiplied by it before they are noised.
-    pub(super) scaling_factor: f64,
+    pub scaling_factor: f64,
     pub(super) prediction: PredictionRule,
     /// The side in pixels of the pictures that it was trained on.
     pub resolution: usize,
@@ -81,6 +83,15 @@ pub(super) struct PipelineRow {
 pub(super) enum Vocabulary {
     Clip,
     BertUncased,
+}
+
+/// What tells a family's UNet from those of the others, whatever its widths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DenoiserSign {
+    /// Linear layers instead of convolutions around the transformer blocks.
+    pub(super) linear: bool,
+    /// Whether it is told sizes and the pooled text.
+    pub(super) added: bool,
 }
 
 /// How a UNet's attention is cut into heads.
@@ -149,6 +160,7 @@ pub(super) const FAMILIES: &[Family] = &[
         name: "Stable Diffusion 1",
         sign: "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",
         text: &[CLIP_L],
+        alone: Some(DenoiserSign { linear: false, added: false }),
         heads: Heads::Count(8),
         pipeline: STABLE_DIFFUSION,
         scaling_factor: 0.18215,
@@ -160,6 +172,7 @@ pub(super) const FAMILIES: &[Family] = &[
         name: "Stable Diffusion 2",
         sign: "cond_stage_model.model.token_embedding.weight",
         text: &[OPEN_CLIP],
+        alone: Some(DenoiserSign { linear: true, added: false }),
         heads: Heads::Width(64),
         pipeline: STABLE_DIFFUSION,
         scaling_factor: 0.18215,
@@ -191,6 +204,7 @@ pub(super) const FAMILIES: &[Family] = &[
                 ..OPEN_CLIP
             },
         ],
+        alone: Some(DenoiserSign { linear: true, added: true }),
         heads: Heads::Width(64),
         pipeline: PipelineRow {
             class: "StableDiffusionXLPipeline",
@@ -221,6 +235,7 @@ pub(super) const FAMILIES: &[Family] = &[
             },
             ..CLIP_L
         }],
+        alone: None,
         heads: Heads::Count(8),
         pipeline: PipelineRow {
             class: "LDMTextToImagePipeline",
@@ -233,6 +248,11 @@ pub(super) const FAMILIES: &[Family] = &[
         resolution: 256,
     },
 ];
+
+/// What people call all of them.
+pub(super) fn names() -> String {
+    FAMILIES.iter().map(|family| family.name).collect::<Vec<_>>().join(", ")
+}
 
 impl TextRow {
     /// The tokenizer of checkpoints that have none of their own.
@@ -270,7 +290,7 @@ impl Family {
     }
 
     /// The noise schedule: that of Stable Diffusion 1 for all rows so far.
-    pub(super) fn schedule(&self, prediction_type: PredictionType, zero_snr: bool) -> ScheduleConfig {
+    pub fn schedule(&self, prediction_type: PredictionType, zero_snr: bool) -> ScheduleConfig {
         ScheduleConfig { prediction_type, rescale_betas_zero_snr: zero_snr, ..ScheduleConfig::default() }
     }
 }
@@ -302,6 +322,7 @@ mod tests {
             pad: Some(0),
             ..CLIP_L
         }],
+        alone: None,
         heads: Heads::Count(4),
         pipeline: STABLE_DIFFUSION,
         scaling_factor: 0.5,

@@ -6,11 +6,18 @@ use serde_json::{Value, json};
 use super::Weights;
 use super::family::{Family, Heads, TextRow};
 use super::names::Layout;
-use super::weights::NameMap;
 use crate::{Error, Result};
 
 pub(super) const UNET: &str = "model.diffusion_model";
 pub(super) const VAE: &str = "first_stage_model";
+
+/// A name below a prefix, which may be empty.
+pub(super) fn below(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") }
+}
+
+/// Channels that SDXL embeds each of the six sizes in.
+const SIZE_CHANNELS: usize = 256;
 
 /// The shapes of a source, asked for by name.
 struct Shapes<'a> {
@@ -50,10 +57,16 @@ impl<'a> Shapes<'a> {
     }
 }
 
-/// `unet/config.json` of a file, and what its names depend on.
-pub(super) fn unet(weights: &Weights, family: &Family) -> Result<(Value, Layout)> {
+/// `unet/config.json` of the denoiser below `prefix`, and what its names depend on. `pooled` is the width of the text encoders' pooled state, if they
+/// are at hand; else the sizes that an SDXL is told are as wide as in every SDXL.
+pub(super) fn unet(
+    weights: &Weights,
+    prefix: &str,
+    family: &Family,
+    pooled: Option<usize>,
+) -> Result<(Value, Layout)> {
     let shapes = Shapes::new(weights);
-    let at = |name: &str| format!("{UNET}.{name}");
+    let at = |name: &str| below(prefix, name);
     let conv_in = shapes.of(&at("input_blocks.0.0.weight"))?;
     let [first, in_channels, ..] = conv_in[..] else {
         return Err(Error::incompatible(format!(
@@ -105,16 +118,9 @@ pub(super) fn unet(weights: &Weights, family: &Family) -> Result<(Value, Layout)
         })
         .collect();
     let projection = shapes.of(&at("middle_block.1.proj_in.weight"))?;
-    // The pooled text, and six sizes of 256 channels each.
+    // The pooled text, and six sizes.
     let added = weights.shape(&at("label_emb.0.0.weight")).map(|shape| shape.get(1).copied().unwrap_or(0));
-    let each = match (added, family.text.last()) {
-        (Some(added), Some(row)) => {
-            let weights = weights.clone().with_names(NameMap::of_text(row));
-            let pooled = weights.shape_of("text_projection.weight").map_or(0, |shape| shape[0]);
-            Some(added.saturating_sub(pooled) / 6)
-        }
-        _ => None,
-    };
+    let each = added.map(|added| pooled.map_or(SIZE_CHANNELS, |pooled| added.saturating_sub(pooled) / 6));
     let config = json!({
         "addition_embed_type": added.map(|_| "text_time"),
         "addition_time_embed_dim": each,
@@ -161,7 +167,7 @@ struct VaeNames<'a> {
 fn vae_by(weights: &Weights, names: &VaeNames<'_>, scaling_factor: f64) -> Result<(Value, Layout)> {
     let shapes = Shapes::new(weights);
     let VaeNames { level, block, prefix } = names;
-    let at = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
+    let at = |name: &str| below(prefix, name);
     let levels = shapes.count(&at(level));
     let width = |i: usize| shapes.size(&at(&format!("{level}{i}.{block}0.conv1.weight")), 0);
     let widths = (0..levels).map(width).collect::<Result<Vec<_>>>()?;
@@ -209,4 +215,9 @@ pub(super) fn text(weights: &Weights, row: &TextRow) -> Result<Value> {
         "hidden_act": row.hidden_act,
         "causal": row.causal,
     }))
+}
+
+/// The width of the pooled state of weights under our names.
+pub(super) fn pooled_width(weights: &Weights) -> usize {
+    weights.shape_of("text_projection.weight").map_or(0, |shape| shape[0])
 }

@@ -1,9 +1,12 @@
 //! Checkpoints: what a file or folder is, and the weights in it.
 
+pub mod comfyui;
 mod export;
 mod family;
+mod held;
 mod inspect;
 mod layout;
+mod looks;
 mod names;
 mod pickle;
 mod pipeline;
@@ -31,6 +34,7 @@ use crate::{CancelToken, Error, Result};
 
 pub use export::{Export, ExportLayout};
 pub use family::Family;
+pub use held::HeldTensors;
 pub use inspect::{CheckpointReport, PartReport, inspect};
 pub use pickle::{Item, TensorInfo, TorchFile};
 pub use precision::Precision;

@@ -10,7 +10,7 @@ use sha2::Sha256;
 use super::family::{FAMILIES, Family, TextRow};
 use super::names::Layout;
 use super::weights::NameMap;
-use super::{Part, Source, Weights, layout};
+use super::{Part, Source, Weights, family, layout};
 use crate::diffusion::ScheduleConfig;
 use crate::files::sample_all;
 use crate::tokenizer::Tokenizer;
@@ -148,9 +148,8 @@ impl TextRow {
 }
 
 fn missing(index: &Path, part: &str) -> Error {
-    let known: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
     Error::incompatible(format!("{}: the pipeline has no part {part}", index.display()))
-        .help(format!("known are pipelines of {}", known.join(", ")))
+        .help(format!("known are pipelines of {}", family::names()))
 }
 
 /// The weights of a part's folder, in one file or in several: safetensors before pickles, full before half precision.

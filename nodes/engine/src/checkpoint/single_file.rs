@@ -11,7 +11,7 @@ use super::inspect::OTHER;
 use super::names::{self, Alias, Layout};
 use super::settings::Settings;
 use super::weights::NameMap;
-use super::{Part, Source, Weights, layout};
+use super::{Part, Source, Weights, family, layout, looks};
 use crate::diffusion::{PredictionType, ScheduleConfig};
 use crate::files::sample_all;
 use crate::tokenizer::Tokenizer;
@@ -46,7 +46,7 @@ impl SingleFile {
         let unet = weights.shape(&format!("{}.input_blocks.0.0.weight", layout::UNET)).is_some();
         let family = match family {
             Some(family) if unet => family,
-            _ => return Err(not_known(path, &weights.names())),
+            _ => return Err(not_known(path, &weights)),
         };
         let settings = Settings::of(&weights)?;
         Ok(Self { path: path.to_owned(), weights, family, settings })
@@ -80,7 +80,9 @@ impl Source for SingleFile {
     }
 
     fn unet(&self) -> Result<Part> {
-        let (config, layout) = layout::unet(&self.weights, self.family)?;
+        let text = self.family.text.last().map(|row| self.weights.clone().with_names(NameMap::of_text(row)));
+        let pooled = text.as_ref().map(layout::pooled_width);
+        let (config, layout) = layout::unet(&self.weights, layout::UNET, self.family, pooled)?;
         Ok(self.part("unet", config, layout::UNET, names::unet, layout))
     }
 
@@ -165,31 +167,31 @@ fn deviation(values: &[f32]) -> f64 {
     (values.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / n).sqrt()
 }
 
-fn not_known(path: &Path, names: &[&str]) -> Error {
+fn not_known(path: &Path, weights: &Weights) -> Error {
     const WHOLE: &str = "choose a checkpoint that holds UNet, text encoder and VAE";
-    const NO_UNET: &str = "models without a UNet cannot be read";
+    let names = weights.names();
     let below = |prefix: &str| names.iter().any(|name| name.starts_with(prefix));
     let looks = [
         ("conditioner.embedders.0.model.", "the refiner of SDXL", "choose the base model"),
-        ("model.diffusion_model.double_blocks.", "Flux or a relative of it", NO_UNET),
-        ("model.diffusion_model.joint_blocks.", "Stable Diffusion 3", NO_UNET),
         ("model.diffusion_model.", "a UNet without a text encoder that is known", WHOLE),
         ("down_blocks.", "one part of a diffusers pipeline", "choose the pipeline's folder"),
         ("lora_", "a LoRA", "choose the checkpoint that it was made for"),
         ("encoder.down.", "an autoencoder alone", WHOLE),
     ];
-    let found = looks.iter().find(|(prefix, ..)| below(prefix));
-    let families: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+    let denoiser = looks::denoiser(weights, layout::UNET);
+    let found = denoiser.map(|what| (what, "choose a checkpoint of another kind"));
+    let found = found
+        .or_else(|| looks.iter().find(|(prefix, ..)| below(prefix)).map(|(_, what, help)| (*what, *help)));
     let (what, help) = match found {
-        Some((_, what, help)) => (format!("this is {what}"), (*help).to_owned()),
+        Some((what, help)) => (format!("this is {what}"), help),
         None => {
             let some: Vec<&str> = names.iter().take(3).copied().collect();
             (
                 format!("no model that is known: {} tensors such as {}", names.len(), some.join(", ")),
-                "wanted is a checkpoint in one file".to_owned(),
+                "wanted is a checkpoint in one file",
             )
         }
     };
     Error::incompatible(format!("{}: {what}", path.display()))
-        .help(format!("{help}; known are {}", families.join(", ")))
+        .help(format!("{help}; known are {}", family::names()))
 }

@@ -1,6 +1,6 @@
 //! Named weights, from a safetensors file, a torch pickle, or a host that owns the model, checked as they are taken.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 use super::family::TextRow;
+use super::held::HeldTensors;
 use super::names::{Alias, Layout, Take};
 use super::pickle::{TensorInfo, TorchFile};
 use crate::files::safetensors_metadata;
@@ -26,9 +27,9 @@ enum Source {
         file: TorchFile,
         tensors: BTreeMap<String, TensorInfo>,
     },
-    Map {
+    Held {
         origin: String,
-        tensors: HashMap<String, Tensor>,
+        tensors: Box<dyn HeldTensors>,
     },
     /// One model in several files.
     Shards(Vec<Weights>),
@@ -135,13 +136,9 @@ impl Weights {
     }
 
     /// Weights that somebody else holds; `origin` names them in errors.
-    pub fn from_tensors(
-        origin: &str,
-        tensors: HashMap<String, Tensor>,
-        device: &Device,
-        dtype: DType,
-    ) -> Self {
-        Self::new(Source::Map { origin: origin.to_owned(), tensors }, device, dtype)
+    pub fn held(origin: &str, tensors: impl HeldTensors + 'static, device: &Device, dtype: DType) -> Self {
+        let tensors = Box::new(tensors);
+        Self::new(Source::Held { origin: origin.to_owned(), tensors }, device, dtype)
     }
 
     fn new(source: Source, device: &Device, dtype: DType) -> Self {
@@ -184,8 +181,8 @@ impl Weights {
         match &*self.source {
             Source::File { names, .. } => names.iter().map(String::as_str).collect(),
             Source::Torch { tensors, .. } => tensors.keys().map(String::as_str).collect(),
-            Source::Map { tensors, .. } => {
-                let mut names: Vec<&str> = tensors.keys().map(String::as_str).collect();
+            Source::Held { tensors, .. } => {
+                let mut names = tensors.names();
                 names.sort_unstable();
                 names
             }
@@ -203,7 +200,7 @@ impl Weights {
             Source::Shards(shards) => shards.iter().find_map(|shard| shard.shape(name)),
             Source::File { tensors, .. } => Some(tensors.get(name).ok()?.shape().to_vec()),
             Source::Torch { tensors, .. } => Some(tensors.get(name)?.shape.clone()),
-            Source::Map { tensors, .. } => Some(tensors.get(name)?.dims().to_vec()),
+            Source::Held { tensors, .. } => tensors.shape(name),
         }
     }
 
@@ -214,7 +211,7 @@ impl Weights {
             Source::Torch { tensors, .. } => {
                 tensors.get(name).map(|info| format!("{:?}", info.storage.element).to_uppercase())
             }
-            Source::Map { tensors, .. } => tensors.get(name).map(|tensor| format!("{:?}", tensor.dtype())),
+            Source::Held { tensors, .. } => tensors.type_name(name),
             Source::Shards(shards) => {
                 shards.iter().find(|shard| shard.shape(name).is_some()).map(|shard| shard.type_name(name))
             }
@@ -235,7 +232,7 @@ impl Weights {
         match &*self.source {
             Source::File { .. } => "safetensors",
             Source::Torch { .. } => "torch pickle",
-            Source::Map { .. } => "tensors in memory",
+            Source::Held { .. } => "tensors in memory",
             Source::Shards(shards) => shards.first().map_or("no file", Weights::container),
         }
     }
@@ -280,7 +277,7 @@ impl Weights {
     ///
     /// # Errors
     /// [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible) that names the first such tensors.
-    pub(super) fn refuse_unknown(&self) -> Result<()> {
+    pub fn refuse_unknown(&self) -> Result<()> {
         let taken = self.taken();
         let prefix = self.names.as_ref().map_or("", |map| map.prefix.as_str());
         // Names of the part, as they are below its prefix.
@@ -412,9 +409,10 @@ impl Weights {
                 Some(info) => file.tensor(info).map_err(|error| error.context(name)),
                 None => Err(unreadable(&"it is not there")),
             },
-            Source::Map { tensors, .. } => {
-                tensors.get(name).cloned().ok_or_else(|| unreadable(&"it is not there"))
-            }
+            Source::Held { tensors, .. } => tensors.read(name).map_err(|error| Error {
+                message: format!("{}: tensor {name}: {}", self.origin(), error.message),
+                ..error
+            }),
             Source::Shards(shards) => match shards.iter().find(|shard| shard.shape(name).is_some()) {
                 Some(shard) => shard.load(name),
                 None => Err(unreadable(&"it is not there")),
@@ -427,7 +425,7 @@ impl Weights {
         match &*self.source {
             Source::File { path, .. } => path.display().to_string(),
             Source::Torch { file, .. } => file.path().display().to_string(),
-            Source::Map { origin, .. } => origin.clone(),
+            Source::Held { origin, .. } => origin.clone(),
             Source::Shards(shards) => shards.first().map(Weights::origin).unwrap_or_default(),
         }
     }

@@ -78,7 +78,9 @@ impl ScheduleConfig {
 /// A schedule, computed: ᾱ in f64, and the σ that ComfyUI would use, in f32 as there.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NoiseSchedule {
-    config: ScheduleConfig,
+    prediction: PredictionType,
+    /// `None` if it is that of no settings.
+    config: Option<ScheduleConfig>,
     alphas_cumprod: Vec<f64>,
     sigmas: Vec<f32>,
     log_sigmas: Vec<f32>,
@@ -125,17 +127,62 @@ impl NoiseSchedule {
         let exact: Vec<f64> = alphas_cumprod.iter().map(|a| ((1.0 - a) / a).sqrt()).collect();
         let sigmas = exact.iter().map(|s| *s as f32).collect();
         let log_sigmas = exact.iter().map(|s| s.ln() as f32).collect();
-        Ok(Self { config: config.clone(), alphas_cumprod, sigmas, log_sigmas })
+        let prediction = config.prediction_type;
+        Ok(Self { prediction, config: Some(config.clone()), alphas_cumprod, sigmas, log_sigmas })
     }
 
-    /// The settings that it was computed from.
-    pub fn config(&self) -> &ScheduleConfig {
-        &self.config
+    /// The schedule of a model of which the noise levels are known: σ of each timestep, rising.
+    ///
+    /// If they are those of Stable Diffusion, with or without zero terminal SNR, it is [that schedule](Self::from_config), with the digits that f32
+    /// does not have; else ᾱ = 1/(1+σ²) of the numbers as they are.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for fewer than 2 or more than 100 000 of them, or one that is not finite, not above 0 or below the
+    /// one before.
+    pub fn from_sigmas(sigmas: &[f32], prediction: PredictionType) -> Result<Self> {
+        let invalid = |what: String| Error::invalid(format!("noise levels: {what}"));
+        if !(2..=100_000).contains(&sigmas.len()) {
+            return Err(invalid(format!("there are {}, wanted 2 to 100000", sigmas.len())));
+        }
+        if let Some(t) = sigmas.iter().position(|s| !(s.is_finite() && *s > 0.0)) {
+            return Err(invalid(format!(
+                "that of timestep {t} is {}, wanted a finite number above 0",
+                sigmas[t]
+            )));
+        }
+        if let Some(t) = sigmas.windows(2).position(|pair| pair[1] < pair[0]) {
+            let (before, after) = (sigmas[t], sigmas[t + 1]);
+            return Err(invalid(format!("{after} at timestep {} is below {before} before it", t + 1)));
+        }
+        for rescale_betas_zero_snr in [false, true] {
+            let config = ScheduleConfig {
+                num_train_timesteps: sigmas.len(),
+                prediction_type: prediction,
+                rescale_betas_zero_snr,
+                ..ScheduleConfig::default()
+            };
+            let known = Self::from_config(&config)?;
+            if known.sigmas == sigmas {
+                return Ok(known);
+            }
+        }
+        Ok(Self {
+            prediction,
+            config: None,
+            alphas_cumprod: sigmas.iter().map(|s| 1.0 / (1.0 + f64::from(*s).powi(2))).collect(),
+            sigmas: sigmas.to_vec(),
+            log_sigmas: sigmas.iter().map(|s| f64::from(*s).ln() as f32).collect(),
+        })
+    }
+
+    /// The settings that it can be computed from; `None` for [noise levels](Self::from_sigmas) of their own.
+    pub fn config(&self) -> Option<&ScheduleConfig> {
+        self.config.as_ref()
     }
 
     /// What the model predicts.
     pub fn prediction(&self) -> PredictionType {
-        self.config.prediction_type
+        self.prediction
     }
 
     /// ᾱ_t for every timestep, from nearly 1 (little noise) down to nearly 0.
@@ -207,7 +254,7 @@ impl NoiseSchedule {
 
     /// What the model should have said: ε or v; shapes and errors as in [`NoiseSchedule::add_noise`].
     pub fn target(&self, x0: &Tensor, noise: &Tensor, t: &[usize]) -> Result<Tensor> {
-        match self.config.prediction_type {
+        match self.prediction {
             PredictionType::Epsilon => {
                 self.factors(x0, t)?;
                 Ok(noise.clone())
@@ -326,6 +373,30 @@ mod tests {
             ScheduleConfig { beta_end: f64::NAN, ..Default::default() },
         ] {
             assert!(NoiseSchedule::from_config(&bad).is_err());
+        }
+    }
+
+    #[test]
+    fn noise_levels_are_the_schedule_that_they_come_from_or_their_own() {
+        for rescale_betas_zero_snr in [false, true] {
+            let config = ScheduleConfig { rescale_betas_zero_snr, ..Default::default() };
+            let known = NoiseSchedule::from_config(&config).unwrap();
+            assert_eq!(NoiseSchedule::from_sigmas(known.sigmas(), PredictionType::Epsilon).unwrap(), known);
+            // One number that is another in its last digit, and all else follows from the numbers.
+            let mut sigmas = known.sigmas().to_vec();
+            sigmas[500] = sigmas[500].next_up();
+            let own = NoiseSchedule::from_sigmas(&sigmas, PredictionType::VPrediction).unwrap();
+            assert_eq!((own.sigmas(), own.config()), (sigmas.as_slice(), None));
+            assert_eq!(own.prediction(), PredictionType::VPrediction);
+            for t in [0, 500, 999] {
+                assert!((own.alphas_cumprod()[t] / known.alphas_cumprod()[t] - 1.0).abs() < 1e-6, "{t}");
+                assert_eq!(own.sigma_to_t(f64::from(sigmas[t])), t);
+                assert!((own.t_to_sigma(t as f64) / f64::from(sigmas[t]) - 1.0).abs() < 1e-5, "{t}");
+            }
+        }
+        for bad in [&[1.0][..], &[0.0, 1.0], &[1.0, f32::NAN], &[1.0, f32::INFINITY], &[2.0, 1.0]] {
+            let error = NoiseSchedule::from_sigmas(bad, PredictionType::Epsilon).unwrap_err();
+            assert!(error.message.starts_with("noise levels: "), "{error}");
         }
     }
 

@@ -76,16 +76,20 @@ struct EncoderLayer {
 /// Which states are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HiddenLayer {
-    /// How many of the last layers are left out.
+    /// How many of the last layers are left out. As many as there are, or more, means the last layer's normed states, as in ComfyUI.
     pub skip: usize,
-    /// Whether the states of an earlier layer go through the final layer norm, as for SD 1 and 2, or come as they are, as for SDXL. Those of the last
-    /// layer always do.
+    /// Whether the states go through the final layer norm, as for SD 1 and 2, or come as they are, as for SDXL.
     pub norm: bool,
 }
 
 impl HiddenLayer {
     /// The last layer.
     pub const LAST: Self = Self { skip: 0, norm: true };
+
+    /// How many of so many layers are left out.
+    pub(crate) fn skipped(self, layers: usize) -> usize {
+        if self.skip < layers { self.skip } else { 0 }
+    }
 }
 
 /// What the encoder gives for a batch of texts.
@@ -223,7 +227,8 @@ impl ClipTextModel {
         let positions =
             positions.unsqueeze(0)?.broadcast_as((batch, tokens, self.config.hidden_size))?.contiguous()?;
         let mut x = add(tape, &x, &positions.into())?;
-        let stop = self.layers.len().saturating_sub(wanted.skip).max(1);
+        let norm = wanted.norm || wanted.skip >= self.layers.len();
+        let stop = self.layers.len() - wanted.skipped(self.layers.len());
         let mut earlier = None;
         for (i, layer) in self.layers.iter().enumerate() {
             if i == stop {
@@ -234,18 +239,19 @@ impl ClipTextModel {
             }
             x = self.layer(tape, layer, &x)?;
         }
-        let last = match (&earlier, eos) {
-            (Some(_), None) => None,
-            _ => Some(self.final_layer_norm.forward(tape, &x)?),
+        let is_last = earlier.is_none();
+        let last = match eos.is_some() || (is_last && norm) {
+            true => Some(self.final_layer_norm.forward(tape, &x)?),
+            false => None,
         };
         let pooled = match (eos, &last) {
             (Some(eos), Some(last)) => Some(pick_tokens(tape, last, &ends(ids, tokens, eos))?),
             _ => None,
         };
-        let hidden = match (earlier, last) {
-            (Some(hidden), _) if wanted.norm => self.final_layer_norm.forward(tape, &hidden)?,
-            (Some(hidden), _) | (None, Some(hidden)) => hidden,
-            (None, None) => return Err(Error::invalid("the text encoder has no layers")),
+        let hidden = match (earlier.unwrap_or(x), last) {
+            (_, Some(last)) if is_last && norm => last,
+            (hidden, _) if norm => self.final_layer_norm.forward(tape, &hidden)?,
+            (hidden, _) => hidden,
         };
         Ok(EncodedText { hidden, pooled })
     }

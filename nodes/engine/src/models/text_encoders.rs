@@ -83,11 +83,11 @@ impl TextEncoders {
         self.towers.iter().any(|tower| tower.encoder.compute_dtype() == DType::F16)
     }
 
-    /// The same encoders, each without its last `skip(layers)` layers.
+    /// The same encoders, each without its last `skip` layers; see [`HiddenLayer::skip`].
     #[must_use]
-    pub fn skipping(mut self, skip: impl Fn(usize) -> usize) -> Self {
+    pub fn skipping(mut self, skip: usize) -> Self {
         for tower in &mut self.towers {
-            tower.layer.skip = skip(tower.encoder.config().num_hidden_layers);
+            tower.layer.skip = skip;
         }
         self
     }

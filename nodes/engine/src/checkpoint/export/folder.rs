@@ -59,7 +59,7 @@ pub(super) fn write(export: &Export<'_>, path: &Path, mut progress: Progress<'_>
     write_folder(path, |folder| {
         write_json(&folder.join("model_index.json"), &configs::model_index(export))?;
         let scheduler = subfolder(folder, "scheduler")?;
-        let config = configs::scheduler(export.family, export.schedule.config())?;
+        let config = configs::scheduler(export.family, export.schedule_config()?)?;
         write_json(&scheduler.join("scheduler_config.json"), &config)?;
         for (row, tower) in towers() {
             let folder = subfolder(folder, row.folder.tokenizer)?;

@@ -17,7 +17,7 @@ mod text_layers;
 use std::path::Path;
 
 use super::{Family, Precision};
-use crate::diffusion::NoiseSchedule;
+use crate::diffusion::{NoiseSchedule, ScheduleConfig};
 use crate::models::{AutoencoderKL, TextEncoders, UNet2DConditionModel};
 use crate::{CancelToken, Error, Result};
 
@@ -110,10 +110,18 @@ impl Export<'_> {
                 self.vae.config().latent_channels
             )
         } else {
-            return Ok(());
+            return self.schedule_config().map(drop);
         };
         Err(Error::incompatible(format!("the parts are of different models: {problem}"))
             .help("export MODEL, CLIP and VAE of one checkpoint"))
+    }
+
+    /// The settings of the schedule, as a file says them.
+    fn schedule_config(&self) -> Result<&ScheduleConfig> {
+        self.schedule.config().ok_or_else(|| {
+            Error::incompatible("the model has noise levels of its own, which no file can say")
+                .help("export the model without the node that changed its schedule")
+        })
     }
 
     /// Whether it paints into a picture that it is given.

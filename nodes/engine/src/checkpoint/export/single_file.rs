@@ -45,7 +45,7 @@ pub(super) fn write(export: &Export<'_>, path: &Path, mut progress: Progress<'_>
     file.mark(export)?;
     let entries = file.entries()?;
 
-    let weights = Weights::from_tensors("its tensors", stand_ins(&entries)?, &Device::Cpu, DType::F32);
+    let weights = Weights::held("its tensors", stand_ins(&entries)?, &Device::Cpu, DType::F32);
     let read = SingleFile::of(path, weights, FAMILIES);
     let (own, differences) = read
         .and_then(|read| settings_of(export, &read))
@@ -124,7 +124,7 @@ impl File {
 
     /// Empty tensors by which ComfyUI knows what an SDXL predicts.
     fn mark(&mut self, export: &Export<'_>) -> Result<()> {
-        let schedule = export.schedule.config();
+        let schedule = export.schedule_config()?;
         let marked = matches!(export.family.prediction, PredictionRule::Marked)
             && schedule.prediction_type == PredictionType::VPrediction;
         for (name, wanted) in [("v_pred", marked), ("ztsnr", marked && schedule.rescale_betas_zero_snr)] {
@@ -211,7 +211,7 @@ fn settings_of(export: &Export<'_>, told: &SingleFile) -> Result<(Settings, Vec<
         }
     }
 
-    let (ours, read) = (export.schedule.config(), told.schedule()?);
+    let (ours, read) = (export.schedule_config()?, told.schedule()?);
     if differ("scheduler", &configs::object(ours)?, &configs::object(&read)?, &mut words) {
         own.scheduler = Some(ours.clone());
     }

@@ -17,14 +17,20 @@ pub(super) const PROJECTION: &str = "text_projection.weight";
 
 /// What the user should know of layers that are not written as they are.
 pub(super) fn note(tower: &TextTower, row: &TextRow) -> Option<String> {
-    (tower.layer.skip > row.layer.skip).then(|| {
-        let count = tower.layer.skip - row.layer.skip;
+    let skipped = skipped(tower);
+    (skipped > row.layer.skip).then(|| {
+        let count = skipped - row.layer.skip;
         format!(
             "the text encoder {} stops {count} layer{} earlier, as CLIP Set Last Layer says: what lies behind is not in the file",
             tower.key,
             if count == 1 { "" } else { "s" }
         )
     })
+}
+
+/// How many of its layers the encoder leaves out.
+fn skipped(tower: &TextTower) -> usize {
+    tower.layer.skipped(tower.encoder.config().num_hidden_layers)
 }
 
 /// What a reader finds.
@@ -42,7 +48,7 @@ impl Layers {
         let skip = row.folder.skip;
         let layers = Self::new(tower, row, skip)?;
         // What nobody sees is left out.
-        let count = if tower.layer.skip > skip { layers.idle.0 + skip } else { layers.count };
+        let count = if skipped(tower) > skip { layers.idle.0 + skip } else { layers.count };
         Ok(Self { count, ..layers })
     }
 
@@ -52,9 +58,8 @@ impl Layers {
     }
 
     fn new(tower: &TextTower, row: &TextRow, skip: usize) -> Result<Self> {
-        let (all, skipped) = (tower.encoder.config().num_hidden_layers, tower.layer.skip);
-        // As the encoder has it: one layer is always used.
-        let used = all.saturating_sub(skipped).max(1);
+        let (all, skipped) = (tower.encoder.config().num_hidden_layers, skipped(tower));
+        let used = all - skipped;
         if skipped == skip && tower.layer.norm == row.layer.norm {
             return Ok(Self { count: all, idle: (all, all) });
         }
