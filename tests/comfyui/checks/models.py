@@ -1,0 +1,51 @@
+"""ComfyUI's own models: patched ones are taken as they compute, what cannot be honoured is refused by name."""
+
+from __future__ import annotations
+
+import re
+
+from bench import graphs
+from bench.graphs import node
+from bench.main import Bench
+
+from checks.encode import compare
+
+
+async def check(bench: Bench) -> None:
+    """See above."""
+    client = bench.client
+    lora = bench.make("lora", bench.models / "lora.safetensors")
+    link = bench.home / "models" / "loras" / "random_lora.safetensors"
+    if not link.exists():
+        link.symlink_to(lora)
+    patched = graphs.loader() | {"20": node("LoraLoader", model=["1", 0], clip=["1", 1], lora_name=link.name, strength_model=1.0, strength_clip=1.0)}
+    await compare(bench, "SD1.5 with a LoRA on its CLIP", patched, ["20", 1], ["weights"])
+    graph = patched | graphs.encode("a cat", clip=["20", 1])
+    graph["7"], graph["9"] = node("CLIPTextEncode", text="a cat", clip=["1", 1]), node("ProbeCompare", a=["6", 0], b=["7", 0])
+    run = await client.run(graph)
+    apart = float(run.ui("9")[0].split()[-2]) if run.ok else 0.0
+    bench.expect(apart > 1e-3, f"the LoRA does change the CLIP: {apart:.1e} {run.error()[:200]}")
+
+    async def losses(loader: graphs.Graph, model: list, clip: list) -> str:
+        graph = loader | graphs.concept() | {"3": graphs.train(word="<patched>", seed=5, model=model, clip=clip)["3"]} | graphs.save("patched")
+        run = await client.run(graph)
+        found = [line for line in run.texts("3") if "loss" in line]
+        return found[-1] if run.ok and found else run.error()[:300]
+
+    plain = await losses(graphs.loader(), ["1", 0], ["1", 1])
+    model_only = await losses(patched, ["20", 0], ["1", 1])
+    loss = [re.search(r"loss ([\d.]+)", line) for line in (plain, model_only)]
+    bench.expect(all(loss) and loss[0][1] != loss[1][1], f"learning on a LoRA-patched MODEL is another run: {plain!r}, {model_only!r}")
+    copied = [line for line in bench.server.lines if "Vocable copied the MODEL" in line]
+    bench.expect(
+        bool(copied) and "before: process" in copied[-1] and "after: process" in copied[-1], f"memory before and after is told: {copied[-1:]}"
+    )
+    for what, model, part in [
+        ("attention", "attn2_patch", "MODEL"),
+        ("wrapper", "model_function_wrapper", "MODEL"),
+        ("clip schedule", "hooks", "CLIP"),
+    ]:
+        graph = graphs.loader() | {"20": node("ProbeHook", model=["1", 0], clip=["1", 1], what=what)} | graphs.concept() | graphs.save()
+        graph |= graphs.train(model=["20", 0], clip=["20", 1], word="<refused>")
+        message = (await client.run(graph)).error()
+        bench.expect(model in message and part in message and "from before" in message, f"refused by name: {message.strip()!r}")
