@@ -95,7 +95,8 @@ def schema_input(entry: Spec) -> io.Input:
     }
     widget = common | {"default": entry["default"], "force_input": entry["force_input"] or None}
     limits = {key: entry[key] for key in ("min", "max", "step")}
-    control = {"control_after_generate": entry["control_after_generate"] or None}
+    # ComfyUI's own choice draws a new seed for every run, and so every run would learn anew.
+    control = {"control_after_generate": io.ControlAfterGenerate.fixed if entry["control_after_generate"] else None}
     if kind == "INT":
         return io.Int.Input(entry["name"], **widget, **limits, **control)
     if kind == "FLOAT":
