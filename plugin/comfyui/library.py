@@ -1,16 +1,19 @@
 """Where the library is.
 
 Searched in this order, the first that exists wins: the file that the variable VOCABLE_LIBRARY names; `bin/` of this folder, as in a
-released pack; `target/release` and `target/debug` of the repository that this folder lies in, also when it is reached by a symbolic link.
+released pack; `bin/` of the wheel `vocable-comfyui`, if it is installed; `target/release` and `target/debug` of the repository that this folder
+lies in, also when it is reached by a symbolic link.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
 
 VARIABLE = "VOCABLE_LIBRARY"
+WHEEL = "vocable_comfyui"
 HERE = Path(__file__).resolve().parent
 
 
@@ -33,6 +36,9 @@ def candidates() -> list[Path]:
         return [Path(given).expanduser()]
     name = file_name()
     places = [HERE / "bin" / name]
+    wheel = importlib.util.find_spec(WHEEL)
+    if wheel and wheel.origin:
+        places.append(Path(wheel.origin).parent / "bin" / name)
     repository = HERE.parent.parent
     if (repository / "Cargo.toml").is_file():
         target = Path(os.environ.get("CARGO_TARGET_DIR", repository / "target"))

@@ -35,10 +35,10 @@ def node_class(spec: Spec) -> type[io.ComfyNode]:
     def define_schema(cls: type) -> io.Schema:
         return schema(spec)
 
-    async def execute(cls: Any, **inputs: Any) -> io.NodeOutput:
+    async def execute(cls: type, **inputs: Any) -> io.NodeOutput:
         from .running import run
 
-        return await run(spec, inputs, cls.hidden)
+        return await run(spec, inputs)
 
     def fingerprint_inputs(cls: type, **inputs: Any) -> str:
         from .checks import fingerprint

@@ -17,14 +17,10 @@ from .specs import Spec
 MODEL_KINDS = ("MODEL", "CLIP", "VAE")
 
 
-async def run(spec: Spec, inputs: dict[str, Any], hidden: Any) -> io.NodeOutput:
+async def run(spec: Spec, inputs: dict[str, Any]) -> io.NodeOutput:
     """Runs a node. Where memory runs out, ComfyUI's models are unloaded and the node is tried once more."""
     show = Show(spec["display_name"])
     host = {"folders": files.folders(), "node_id": show.node_id or "", "threads": torch.get_num_threads()}
-    for name in ("prompt", "extra_pnginfo"):
-        value = getattr(hidden, name, None)
-        if value is not None:
-            host[name] = value
     try:
         return await _attempt(spec, inputs, host, show)
     except VocableError as error:

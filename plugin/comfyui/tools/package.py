@@ -23,7 +23,7 @@ sys.path.insert(0, str(PACK.parent))
 
 from comfyui import library  # noqa: E402  (the pack is a folder, not an installed package)
 
-PACKAGE = "vocable_comfyui"
+PACKAGE = library.WHEEL
 # The first moment that a zip can name.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 # Python up to 3.10 has no reader of TOML, and these three lines are all that is needed.

@@ -144,7 +144,7 @@ class Running(unittest.TestCase):
         return [{"name": "<cat>", "clip_l": torch.ones(1, 768), "metadata": {}}]
 
     def test_a_node_runs(self) -> None:
-        output = run(running.run(self.SPEC, {"embedding": self.word()}, None))
+        output = run(running.run(self.SPEC, {"embedding": self.word()}))
         self.assertIn("<cat>", output.result[0])
         self.assertIn("<cat>", output.ui["text"][0])
 
@@ -158,14 +158,14 @@ class Running(unittest.TestCase):
             return real(*given)
 
         with mock.patch.object(running.Job, "start", start), mock.patch.object(comfy.model_management, "unload_all_models") as unload:
-            output = run(running.run(self.SPEC, {"embedding": self.word()}, None))
+            output = run(running.run(self.SPEC, {"embedding": self.word()}))
         self.assertIn("<cat>", output.result[0])
         self.assertEqual((len(calls), unload.call_count), (2, 1))
 
     def test_memory_that_runs_out_twice_is_an_error(self) -> None:
         short = VocableError(ErrorKind.OUT_OF_MEMORY, "memory is short", "Free some.")
         with mock.patch.object(running.Job, "start", side_effect=short), self.assertRaises(VocableError) as caught:
-            run(running.run(self.SPEC, {"embedding": self.word()}, None))
+            run(running.run(self.SPEC, {"embedding": self.word()}))
         self.assertEqual(str(caught.exception), "memory is short\nFree some.")
 
     def test_interrupt_is_comfyuis_own_exception(self) -> None:

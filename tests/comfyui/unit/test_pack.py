@@ -99,13 +99,20 @@ class Packed(unittest.TestCase):
             self.assertFalse([name for name in names if "tools" in name or "__pycache__" in name])
             names = zipfile.ZipFile(wheel).namelist()
             self.assertIn("vocable_comfyui/__init__.py", names)
+            site = Path(folder) / "site"
+            zipfile.ZipFile(wheel).extractall(site)
+            self.assertEqual(self.found_by(PACK.parent, "comfyui", str(site)), (site / "vocable_comfyui" / "bin" / fake.name).resolve())
             self.assertTrue(any(name.endswith("RECORD") for name in names))
             installed = Path(folder) / "unpacked"
             zipfile.ZipFile(archive).extractall(installed)
-            code = f"import sys; sys.path.insert(0, {str(installed)!r}); from vocable import library; print(library.find())"
-            environment = {key: value for key, value in os.environ.items() if key != library.VARIABLE}
-            found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout.strip()
-            self.assertEqual(Path(found), (installed / "vocable" / "bin" / fake.name).resolve())
+            self.assertEqual(self.found_by(installed, "vocable"), (installed / "vocable" / "bin" / fake.name).resolve())
+
+    def found_by(self, parent: Path, package: str, more: str = "") -> Path:
+        """The library that the pack in `parent` finds, in a Python that has `more` on its path."""
+        code = f"import sys; sys.path.insert(0, {str(parent)!r}); from {package} import library; print(library.find())"
+        environment = {key: value for key, value in os.environ.items() if key != library.VARIABLE} | {"PYTHONPATH": more}
+        found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout.strip()
+        return Path(found).resolve()
 
 
 if __name__ == "__main__":
