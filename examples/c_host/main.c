@@ -306,6 +306,12 @@ static void errors(void) {
 /* The last part of a path; what is before it goes to `folder`, which the caller frees. */
 static const char *split(const char *path, char **folder) {
     const char *name = strrchr(path, '/');
+#ifdef _WIN32
+    const char *back = strrchr(path, '\\');
+    if (name == NULL || (back != NULL && back > name)) {
+        name = back;
+    }
+#endif
     *folder = name == NULL ? format(".") : format("%.*s", (int)(name - path), path);
     return name == NULL ? path : name + 1;
 }

@@ -13,7 +13,7 @@ use vocable_host_sdk::abi::{Handle, Inputs, NodeError, Value};
 #[derive(Clone)]
 pub(crate) struct Model {
     pub(crate) denoiser: Denoiser,
-    /// What kind of model it is; `None` if a host handed it in, which knows only its structure.
+    /// What kind of model it is; `None` if a host handed it in under diffusers' names, which tell its structure only.
     pub(crate) family: Option<&'static Family>,
     /// What the user calls it.
     pub(crate) name: String,

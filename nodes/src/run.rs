@@ -83,11 +83,14 @@ fn watched<T: Send>(
     })
 }
 
-/// The pool with that many threads. The last one is kept: a host rarely changes its mind.
+/// A pool with that many threads, of which nobody else has the use: a thread that waits inside one job's work would take up another job's whole work, and the
+/// first would neither go on nor hear that it should stop. The last one is kept for the next job.
 fn pool(threads: usize) -> Result<Arc<ThreadPool>, NodeError> {
     static POOL: Mutex<Option<Arc<ThreadPool>>> = Mutex::new(None);
     let mut kept = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(pool) = kept.as_ref().filter(|pool| pool.current_num_threads() == threads) {
+    if let Some(pool) =
+        kept.as_ref().filter(|pool| pool.current_num_threads() == threads && Arc::strong_count(pool) == 1)
+    {
         return Ok(pool.clone());
     }
     let pool = rayon::ThreadPoolBuilder::new()
@@ -197,6 +200,15 @@ mod tests {
             })
         });
         assert!(panicked.is_err());
+    }
+
+    #[test]
+    fn jobs_at_once_have_threads_of_their_own() {
+        let first = pool(1).unwrap();
+        // With one pool this would wait for the first job's work, which waits for this.
+        let second = pool(1).unwrap();
+        assert!(!Arc::ptr_eq(&first, &second));
+        first.install(|| second.install(|| ()));
     }
 
     #[test]

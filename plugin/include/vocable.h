@@ -20,7 +20,8 @@
  *    refuses a NULL that it is not said to take, and text that is not UTF-8, with an error that names the argument.
  *  - Every function may be called from any thread, and different objects from several at once. One `vocable_value`,
  *    `vocable_event` or `vocable_error` may be read from several threads at once. `vocable_list_push` and `vocable_map_set`
- *    need the value for themselves.
+ *    need the value for themselves. One `vocable_job` may be polled, cancelled and asked for its outputs from several threads at once.
+ *    Every `*_free` needs the object for itself: no other call on it may be under way.
  *  - No panic and no exception crosses: a bug in the library is an error of kind VOCABLE_PANICKED, and the library stays usable.
  *  - The library is not unloaded.
  *
@@ -240,7 +241,7 @@ uint32_t vocable_event_level(const vocable_event *event);
 const uint8_t *vocable_event_picture(const vocable_event *event, uint32_t *width, uint32_t *height);
 void vocable_event_free(vocable_event *event);
 
-/* Asks the job to stop; it does within a second, keeps what it can (the vectors learned so far) and ends with VOCABLE_CANCELLED. */
+/* Asks the job to stop; it does within a second, keeps what it can (the vectors learned so far) and ends with VOCABLE_CANCELLED, unless it was done before it heard of it. */
 void vocable_job_cancel(vocable_job *job);
 
 /* The results, once the job is done: a list with one value for each output of the node, and what the node shows as JSON

@@ -10,7 +10,7 @@ use safetensors::SafeTensors;
 use serde_json::{Value as Json, json};
 
 use crate::c_library::{
-    CJob, CTensor, CValue, Event, F32, Failure, Job, Value, answer, c, checked, empty_tensor, text,
+    CDType, CJob, CTensor, CValue, Event, F32, Failure, Job, Value, answer, c, checked, empty_tensor, text,
 };
 use crate::host::files;
 use crate::support::{root, tiny};
@@ -246,8 +246,13 @@ fn a_tensor_that_is_refused_stays_with_its_owner() {
     };
     refused(&good, 23, INVALID_INPUT, "reaches bytes 0..24 of 23");
     refused(&CTensor { byte_offset: 1, ..good }, 24, INVALID_INPUT, "1..25 of 24");
-    refused(&CTensor { dtype: (5, 64, 1), ..good }, 24, INVALID_INPUT, "code 5, 64 bits");
-    refused(&CTensor { dtype: (2, 32, 4), ..good }, 24, INVALID_INPUT, "4 lanes");
+    refused(
+        &CTensor { dtype: CDType { code: 5, bits: 64, lanes: 1 }, ..good },
+        24,
+        INVALID_INPUT,
+        "code 5, 64 bits",
+    );
+    refused(&CTensor { dtype: CDType { lanes: 4, ..F32 }, ..good }, 24, INVALID_INPUT, "4 lanes");
     refused(&CTensor { ndim: -1, ..good }, 24, INVALID_INPUT, "0 to 64 dimensions, not -1");
     refused(&CTensor { ndim: 65, ..good }, 24, INVALID_INPUT, "0 to 64 dimensions, not 65");
     refused(&CTensor { shape: null(), ..good }, 24, INVALID_INPUT, "`tensor->shape` is NULL");
@@ -488,7 +493,7 @@ fn weights_of_the_host_become_a_handle_and_are_given_back() {
         assert_eq!(view.dtype(), safetensors::Dtype::F16);
         let shape: Vec<i64> = view.shape().iter().map(|size| *size as i64).collect();
         let data = view.data().as_ptr().cast_mut().cast();
-        let lent = CTensor { data, dtype: (2, 16, 1), ..tensor(&[], &shape, None) };
+        let lent = CTensor { data, dtype: CDType { bits: 16, ..F32 }, ..tensor(&[], &shape, None) };
         tensors = tensors.with(&name, &lend(&lent, view.data().len() as u64, released).unwrap());
     }
     let import = |kind, tensors: &Value, settings: &Json| {

@@ -16,7 +16,16 @@ macro_rules! opaque {
 }
 opaque!(CError CValue CJob CEvent);
 
-/// `vocable_tensor`, with `vocable_dtype` in its place.
+/// `vocable_dtype`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct CDType {
+    pub(crate) code: u8,
+    pub(crate) bits: u8,
+    pub(crate) lanes: u16,
+}
+
+/// `vocable_tensor`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct CTensor {
@@ -24,13 +33,13 @@ pub(crate) struct CTensor {
     pub(crate) device_type: i32,
     pub(crate) device_id: i32,
     pub(crate) ndim: i32,
-    pub(crate) dtype: (u8, u8, u16),
+    pub(crate) dtype: CDType,
     pub(crate) shape: *const i64,
     pub(crate) strides: *const i64,
     pub(crate) byte_offset: u64,
 }
 
-pub(crate) const F32: (u8, u8, u16) = (2, 32, 1);
+pub(crate) const F32: CDType = CDType { code: 2, bits: 32, lanes: 1 };
 
 pub(crate) type Release = Option<extern "C" fn(*mut c_void)>;
 

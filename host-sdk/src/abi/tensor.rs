@@ -424,11 +424,12 @@ impl TensorBuf {
             tell(at as isize);
             for axis in (0..index.len()).rev() {
                 index[axis] += 1;
-                at += self.strides[axis] * size;
+                // Wrapping: the stride of a size of 1 may be anything, and what it adds is taken away again.
+                at = at.wrapping_add(self.strides[axis].wrapping_mul(size));
                 if index[axis] < self.shape[axis] {
                     break;
                 }
-                at -= self.shape[axis] * self.strides[axis] * size;
+                at = at.wrapping_sub(self.shape[axis].wrapping_mul(self.strides[axis]).wrapping_mul(size));
                 index[axis] = 0;
             }
         }

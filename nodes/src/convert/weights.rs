@@ -1,18 +1,31 @@
 //! The host's tensors as weights of a network.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
-use vocable_engine::Error;
 use vocable_engine::checkpoint::HeldTensors;
+use vocable_engine::{Error, ErrorKind};
 use vocable_host_sdk::abi::{DType as HostDType, NodeError, TensorBuf};
 
-/// Tensors that lie in the host's memory until they are taken, each by itself.
+/// Tensors that lie in the host's memory until they are taken, each by itself and once: the host gets it back as soon as it was copied, and need not keep
+/// all that it collected until the last one was.
 pub(crate) struct HostTensors {
-    tensors: BTreeMap<String, TensorBuf>,
+    tensors: BTreeMap<String, HostTensor>,
     taken: Arc<AtomicUsize>,
+}
+
+struct HostTensor {
+    shape: Vec<usize>,
+    dtype: HostDType,
+    held: Mutex<Option<TensorBuf>>,
+}
+
+impl HostTensor {
+    fn new(tensor: TensorBuf) -> Self {
+        Self { shape: tensor.dims(), dtype: tensor.dtype(), held: Mutex::new(Some(tensor)) }
+    }
 }
 
 impl HostTensors {
@@ -26,7 +39,7 @@ impl HostTensors {
             if by_name.contains_key(&name) {
                 return Err(NodeError::invalid_input(format!("tensor {name} is there twice")));
             }
-            by_name.insert(name, tensor);
+            by_name.insert(name, HostTensor::new(tensor));
         }
         Ok(Self { tensors: by_name, taken: Arc::default() })
     }
@@ -40,9 +53,11 @@ impl HostTensors {
         self.taken.clone()
     }
 
-    /// All of them in the order of their names.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &TensorBuf)> {
-        self.tensors.iter()
+    /// All that were not taken yet, in the order of their names.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, TensorBuf)> {
+        self.tensors.iter().filter_map(|(name, tensor)| {
+            Some((name, tensor.held.lock().unwrap_or_else(PoisonError::into_inner).clone()?))
+        })
     }
 }
 
@@ -52,18 +67,19 @@ impl HeldTensors for HostTensors {
     }
 
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        Some(self.tensors.get(name)?.dims())
+        Some(self.tensors.get(name)?.shape.clone())
     }
 
     fn type_name(&self, name: &str) -> Option<String> {
-        Some(self.tensors.get(name)?.dtype().to_string())
+        Some(self.tensors.get(name)?.dtype.to_string())
     }
 
     fn read(&self, name: &str) -> vocable_engine::Result<Tensor> {
-        let tensor = self.tensors.get(name);
-        let tensor = tensor.ok_or_else(|| Error::not_found("it is not there"))?;
+        let tensor = self.tensors.get(name).ok_or_else(|| Error::not_found("it is not there"))?;
+        let held = tensor.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let held = held.ok_or_else(|| Error::new(ErrorKind::Internal, "it was taken already"))?;
         self.taken.fetch_add(1, Ordering::Relaxed);
-        weight_from(tensor)
+        weight_from(&held)
     }
 }
 

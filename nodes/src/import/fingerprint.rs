@@ -27,14 +27,18 @@ pub(super) fn of(
         let mut files: Vec<_> = files.filter(|path| is_of_tokenizer(path)).collect();
         files.sort();
         for file in files {
-            hash.update(file.file_name().unwrap_or_default().as_encoded_bytes());
+            let name = file.file_name().unwrap_or_default().as_encoded_bytes();
             // What cannot be read is refused when the tokenizer is made.
-            hash.update(std::fs::read(&file).unwrap_or_default());
+            let contents = std::fs::read(&file).unwrap_or_default();
+            for bytes in [name, &contents] {
+                hash.update((bytes.len() as u64).to_le_bytes());
+                hash.update(bytes);
+            }
         }
     }
     for (name, tensor) in tensors.iter() {
         host.check_cancelled()?;
-        add(name, tensor, &mut hash)?;
+        add(name, &tensor, &mut hash)?;
     }
     Ok(vocable_engine::short_hex(hash))
 }

@@ -17,8 +17,8 @@ pub(super) enum Names {
 
 const NAMES: [(&str, Names); 2] = [("diffusers", Names::Diffusers), ("comfyui", Names::ComfyUi)];
 const COMMON: [&str; 4] = ["names", "precision", "device", "name"];
-/// What does not change what is computed, and what is a part of the name of a model by itself.
-const NOT_OF_THE_WEIGHTS: [&str; 3] = ["name", "precision", "device"];
+/// What does not change what is computed, what is a part of the name of a model by itself, and a folder whose contents count and not its place.
+const NOT_OF_THE_WEIGHTS: [&str; 4] = ["name", "precision", "device", "tokenizer"];
 const PREDICTIONS: [(&str, PredictionType); 2] =
     [("epsilon", PredictionType::Epsilon), ("v_prediction", PredictionType::VPrediction)];
 

@@ -21,6 +21,7 @@ use crate::{CancelToken, Error, Result};
 /// Whether what is computed depends on a tensor of that name. The others are buffers and leftovers of training, and projections of pooled states that no denoiser
 /// here is told: ComfyUI leaves those as they happen to lie in memory where a checkpoint has none, so they may hold anything, and something else each time.
 pub fn is_weight(name: &str) -> bool {
+    let name = name.strip_prefix("model.").unwrap_or(name);
     let buffer = ["model_sampling.", "noise_augmentor."].iter().any(|start| name.starts_with(start));
     let other = [
         ".logit_scale",

@@ -18,7 +18,8 @@ pub trait HeldTensors: Send + Sync {
     /// What the holder calls the type of a tensor's numbers.
     fn type_name(&self, name: &str) -> Option<String>;
 
-    /// A tensor in its own type, row by row in ordinary memory (or where its holder computes).
+    /// A tensor in its own type, row by row in ordinary memory (or where its holder computes). Networks take each tensor once, so that its holder may
+    /// let it go then.
     ///
     /// # Errors
     /// If there is none of that name, or its numbers are of a type that weights do not have; the name is added by whoever asked.

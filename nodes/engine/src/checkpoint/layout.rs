@@ -201,17 +201,26 @@ pub(super) fn text(weights: &Weights, row: &TextRow) -> Result<Value> {
         })
     };
     let layer = |i: usize| format!("encoder.layers.{i}.mlp.fc1.weight");
-    let table = wanted("embeddings.token_embedding.weight")?;
-    let attention = wanted("encoder.layers.0.self_attn.q_proj.weight")?[0];
+    let size = |name: &str, dim: usize| {
+        let shape = wanted(name)?;
+        shape.get(dim).copied().ok_or_else(|| {
+            let name = weights.their_name(&format!("text_model.{name}"));
+            Error::incompatible(format!("{}: tensor {name} has shape {shape:?}", weights.origin()))
+                .help("the text encoder is damaged, or of another family than its other tensors show")
+        })
+    };
+    let table = "embeddings.token_embedding.weight";
+    let vocab_size = size(table, 0)?;
+    let attention = size("encoder.layers.0.self_attn.q_proj.weight", 0)?;
     Ok(json!({
-        "vocab_size": table[0],
-        "hidden_size": table.get(1),
-        "intermediate_size": wanted(&layer(0))?[0],
+        "vocab_size": vocab_size,
+        "hidden_size": size(table, 1)?,
+        "intermediate_size": size(&layer(0), 0)?,
         "num_hidden_layers": (0..).take_while(|i| ours(&layer(*i)).is_some()).count(),
         "num_attention_heads": (attention / row.head_width).max(1),
         "attention_width": attention,
-        "max_position_embeddings": wanted("embeddings.position_embedding.weight")?[0],
-        "projection_dim": weights.shape_of("text_projection.weight").map(|shape| shape[0]),
+        "max_position_embeddings": size("embeddings.position_embedding.weight", 0)?,
+        "projection_dim": weights.shape_of("text_projection.weight").and_then(|shape| shape.first().copied()),
         "hidden_act": row.hidden_act,
         "causal": row.causal,
     }))
@@ -219,5 +228,5 @@ pub(super) fn text(weights: &Weights, row: &TextRow) -> Result<Value> {
 
 /// The width of the pooled state of weights under our names.
 pub(super) fn pooled_width(weights: &Weights) -> usize {
-    weights.shape_of("text_projection.weight").map_or(0, |shape| shape[0])
+    weights.shape_of("text_projection.weight").and_then(|shape| shape.first().copied()).unwrap_or(0)
 }

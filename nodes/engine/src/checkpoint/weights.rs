@@ -378,7 +378,7 @@ impl Weights {
             ))
             .help("the checkpoint is damaged, or was merged or trained to pieces: use another copy"));
         }
-        if self.dtype == DType::F16 {
+        if self.dtype == DType::F16 && wide.elem_count() > 0 {
             let largest = wide.abs()?.max_all()?.to_scalar::<f32>()?;
             if largest > LARGEST_F16 {
                 return Err(Error::incompatible(format!(
@@ -393,7 +393,9 @@ impl Weights {
         } else {
             tensor.to_dtype(self.dtype)?
         };
-        Ok(tensor.to_device(&self.device)?)
+        // Where the device's memory ends, it is good to know at what.
+        let there = tensor.to_device(&self.device).map_err(Error::from);
+        there.map_err(|error| error.context(format!("{}: tensor {name}", self.origin())))
     }
 
     /// A tensor by the source's own name, in its own type on the CPU (or where its owner holds it).

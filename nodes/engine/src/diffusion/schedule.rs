@@ -86,6 +86,9 @@ pub struct NoiseSchedule {
     log_sigmas: Vec<f32>,
 }
 
+/// How far apart, of their size, noise levels may be that are the same but for the digits of f32.
+const ROUNDED: f32 = 2e-5;
+
 /// ᾱ of the last step after the zero-SNR rescale: not 0, so that σ stays finite (4518); ComfyUI's value (`model_sampling.py`).
 const ZERO_SNR_LAST: f64 = 4.897_345_189_085_343_5e-8;
 
@@ -134,7 +137,8 @@ impl NoiseSchedule {
     /// The schedule of a model of which the noise levels are known: σ of each timestep, rising.
     ///
     /// If they are those of Stable Diffusion, with or without zero terminal SNR, it is [that schedule](Self::from_config), with the digits that f32
-    /// does not have; else ᾱ = 1/(1+σ²) of the numbers as they are.
+    /// does not have; else ᾱ = 1/(1+σ²) of the numbers as they are. Numbers that are within [`ROUNDED`] of those, because they were rescaled in f32, have
+    /// the same [settings](Self::config), too.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for fewer than 2 or more than 100 000 of them, or one that is not finite, not above 0 or below the
@@ -154,6 +158,8 @@ impl NoiseSchedule {
             let (before, after) = (sigmas[t], sigmas[t + 1]);
             return Err(invalid(format!("{after} at timestep {} is below {before} before it", t + 1)));
         }
+        let close = |known: &[f32]| known.iter().zip(sigmas).all(|(a, b)| (a - b).abs() <= ROUNDED * a);
+        let mut rounded = None;
         for rescale_betas_zero_snr in [false, true] {
             let config = ScheduleConfig {
                 num_train_timesteps: sigmas.len(),
@@ -165,10 +171,13 @@ impl NoiseSchedule {
             if known.sigmas == sigmas {
                 return Ok(known);
             }
+            if close(&known.sigmas) {
+                rounded = Some(config);
+            }
         }
         Ok(Self {
             prediction,
-            config: None,
+            config: rounded,
             alphas_cumprod: sigmas.iter().map(|s| 1.0 / (1.0 + f64::from(*s).powi(2))).collect(),
             sigmas: sigmas.to_vec(),
             log_sigmas: sigmas.iter().map(|s| f64::from(*s).ln() as f32).collect(),
@@ -386,13 +395,16 @@ mod tests {
             let mut sigmas = known.sigmas().to_vec();
             sigmas[500] = sigmas[500].next_up();
             let own = NoiseSchedule::from_sigmas(&sigmas, PredictionType::VPrediction).unwrap();
-            assert_eq!((own.sigmas(), own.config()), (sigmas.as_slice(), None));
+            let same = ScheduleConfig { prediction_type: PredictionType::VPrediction, ..config };
+            assert_eq!((own.sigmas(), own.config()), (sigmas.as_slice(), Some(&same)));
             assert_eq!(own.prediction(), PredictionType::VPrediction);
             for t in [0, 500, 999] {
                 assert!((own.alphas_cumprod()[t] / known.alphas_cumprod()[t] - 1.0).abs() < 1e-6, "{t}");
                 assert_eq!(own.sigma_to_t(f64::from(sigmas[t])), t);
                 assert!((own.t_to_sigma(t as f64) / f64::from(sigmas[t]) - 1.0).abs() < 1e-5, "{t}");
             }
+            sigmas[500] *= 1.0 + 1e-4;
+            assert_eq!(NoiseSchedule::from_sigmas(&sigmas, PredictionType::Epsilon).unwrap().config(), None);
         }
         for bad in [&[1.0][..], &[0.0, 1.0], &[1.0, f32::NAN], &[1.0, f32::INFINITY], &[2.0, 1.0]] {
             let error = NoiseSchedule::from_sigmas(bad, PredictionType::Epsilon).unwrap_err();

@@ -92,6 +92,16 @@ fn what_other_models_hand_in_is_refused_by_what_it_is() {
         assert!(error.contains(what), "{error}");
     }
     assert!(refused(Clip, &[("clip_l.proj", &[1])]).contains("clip_l.proj"));
+    let table = "clip_l.transformer.text_model.embeddings.token_embedding.weight";
+    let layer = "clip_l.transformer.text_model.encoder.layers.0.self_attn.q_proj.weight";
+    for (shapes, what) in [
+        ([(table, &[][..]), (layer, &[8, 8])], format!("{table} has shape []")),
+        ([(table, &[8]), (layer, &[8, 8])], format!("{table} has shape [8]")),
+        ([(table, &[8, 8]), (layer, &[])], format!("{layer} has shape []")),
+    ] {
+        let error = refused(Clip, &shapes);
+        assert!(error.contains(&what), "{error}");
+    }
     for (name, shape, what) in [
         ("decoder.conv_in.weight", &[8, 16, 3, 3][..], "16 channels"),
         ("decoder.conv_in.weight", &[8, 16, 3, 3, 3], "videos"),
