@@ -14,9 +14,12 @@ pub struct Vocable;
 
 impl Plugin for Vocable {
     fn info(&self) -> PluginInfo {
-        PluginInfo::new("vocable", env!("CARGO_PKG_VERSION")).description(
-            "Teaches a frozen text-to-image model a new word from a handful of pictures, and paints with it.",
-        )
+        let devices: &[&str] = if cfg!(feature = "cuda") { &["cpu", "cuda"] } else { &["cpu"] };
+        PluginInfo::new("vocable", env!("CARGO_PKG_VERSION"))
+            .description(
+                "Teaches a frozen text-to-image model a new word from a handful of pictures, and paints with it.",
+            )
+            .devices(devices.iter().copied())
     }
 
     fn nodes(&self) -> Vec<Arc<dyn Node>> {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from . import files, native
@@ -28,8 +29,8 @@ def fingerprint(spec: Spec, inputs: dict[str, Any]) -> str:
     try:
         return native.fingerprint(spec["id"], Value.json(literals), {"folders": files.folders(), "linked": linked})
     except VocableError as error:
-        # The node itself will say it, in its place in the graph.
-        return f"error: {error}"
+        # The node itself will say it, in its place in the graph; until then nothing is known, and no old result may stand for it.
+        return f"{time.time_ns()}: {error}"
 
 
 def _unlisted(spec: Spec, inputs: dict[str, Any]) -> dict[str, Any]:

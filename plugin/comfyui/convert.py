@@ -69,6 +69,9 @@ def to_value(value: Any, kind: str = "") -> Value:
         return Value.map((str(name), to_value(item)) for name, item in value.items())
     if isinstance(value, (list, tuple)):
         return Value.list(to_value(item, kind) for item in value)
+    if hasattr(value, "item"):
+        # A number of numpy.
+        value = value.item()
     if kind == "FLOAT" and value is not None:
         value = float(value)
     return Value.json(value)

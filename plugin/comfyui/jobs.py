@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import AsyncIterator
 from typing import Any
 
 import comfy.model_management
@@ -58,9 +60,45 @@ class Show:
             server.send_progress_text(text, self.node_id, server.client_id)
 
 
+# The run that the user stopped last. ComfyUI takes its flag down as soon as one task has seen it, but a node that is mapped over a list runs as
+# several tasks at once, and all of them are meant.
+_stopped_run: str | None = None
+_at_work = False
+
+
+def _this_run() -> str | None:
+    context = get_executing_context()
+    return context.prompt_id if context else None
+
+
+def _mark_stopped() -> None:
+    global _stopped_run
+    _stopped_run = _this_run()
+
+
 def raise_if_interrupted() -> None:
     """Raises ComfyUI's exception if the user has pressed Interrupt."""
-    comfy.model_management.throw_exception_if_processing_interrupted()
+    try:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+    except InterruptProcessingException:
+        _mark_stopped()
+        raise
+    if _stopped_run is not None and _stopped_run == _this_run():
+        raise InterruptProcessingException
+
+
+@contextlib.asynccontextmanager
+async def turn() -> AsyncIterator[None]:
+    """One node of ours after the other: each takes all threads and much memory, and ComfyUI would start all runs of a mapped node at once."""
+    global _at_work
+    while _at_work:
+        raise_if_interrupted()
+        await asyncio.sleep(POLL_SECONDS)
+    _at_work = True
+    try:
+        yield
+    finally:
+        _at_work = False
 
 
 async def finish(job: Job, show: Show) -> tuple[Value, dict[str, Any] | None]:
@@ -80,6 +118,7 @@ async def finish(job: Job, show: Show) -> tuple[Value, dict[str, Any] | None]:
                 if not interrupted:
                     show.event(event)
             except InterruptProcessingException:
+                _mark_stopped()
                 interrupted = True
                 job.cancel()
         return _outcome(job, show, interrupted)

@@ -31,19 +31,22 @@ class Copy(comfy.model_patcher.ModelPatcher):
 
     ComfyUI has no call-back for "free your memory", but it keeps a list of all loaded models and unloads them from there: when another model
     needs the room, when the user presses Unload Models, and when memory ran out. So the copy stands in that list like any other model.
+
+    ComfyUI asks only the models of the device that it computes on. So a copy in ordinary memory stands there, too, beside a GPU, but takes none of its memory.
     """
 
-    def __init__(self, size: int, device: torch.device, release: Callable[[], None]) -> None:
+    def __init__(self, size: int, device: torch.device, listed_on: torch.device, release: Callable[[], None]) -> None:
         self.bytes, self.release, self.held = size, release, True
-        super().__init__(VocableCopy(), load_device=device, offload_device=torch.device("cpu"), size=size)
+        self.there = size if device == listed_on else 0
+        super().__init__(VocableCopy(), load_device=listed_on, offload_device=torch.device("cpu"), size=self.there)
 
     def model_size(self) -> int:
-        """All of it."""
-        return self.bytes
+        """All of it, if it lies on the device."""
+        return self.there
 
     def loaded_size(self) -> int:
         """All of it, or nothing."""
-        return self.bytes if self.held else 0
+        return self.there if self.held else 0
 
     def partially_load(self, device_to: torch.device, extra_memory: int = 0, force_patch_weights: bool = False) -> int:
         """Nothing to do: the library loads."""
@@ -63,12 +66,17 @@ class Copy(comfy.model_patcher.ModelPatcher):
             return 0
         self.held = False
         self.release()
-        return self.bytes
+        return self.there
 
 
 def make_room(copy: Copy) -> None:
     """Enters the copy in ComfyUI's list; on a GPU ComfyUI first unloads what is in the way."""
     comfy.model_management.load_models_gpu([copy])
+
+
+def is_short_of(size: int) -> bool:
+    """Whether another `size` bytes of ordinary memory would leave the machine less than a tenth of them to spare."""
+    return psutil.virtual_memory().available < size * 1.1
 
 
 def free_all() -> None:

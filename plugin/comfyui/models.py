@@ -37,6 +37,7 @@ class Held:
 
     def release(self) -> None:
         """Lets the library free it as soon as no job uses it."""
+        self.copy.held = False
         if self.value is not None:
             self.value = None
             logging.info("Vocable gave back its copy of a %s (%.2f GiB)", self.identity[0].name, self.copy.bytes / memory.GIB)
@@ -90,12 +91,16 @@ async def _make(source: Source, identity: tuple[Any, ...], show: Show, host: dic
     same_part = [held for held in _held if held.identity[0] == part]
     for held in same_part[: max(0, len(same_part) - KEEP + 1)]:
         _forget(lambda other, old=held: other is old)
-    precision = _PRECISIONS.get(source.dtype(), "f16")
+    dtype = source.dtype()
+    precision = _PRECISIONS.get(dtype, "f16" if dtype.itemsize == 1 else "f32")
     device = _device(source)
     size = sum(weight.numel() for weight in source.patcher.model_state_dict(source.prefix or None).values()) * _BYTES[precision]
+    while device.type == "cpu" and _held and memory.is_short_of(size):
+        # The oldest first: ComfyUI itself frees nothing where all is ordinary memory.
+        _forget(lambda other: other is _held[0])
     show.status(f"copying the {part.name} ({size / memory.GIB:.2f} GiB)")
     before, started = memory.state(device), time.monotonic()
-    held = Held(identity, memory.Copy(size, device, lambda: None))
+    held = Held(identity, memory.Copy(size, device, source.patcher.load_device, lambda: None))
     release = _calling(weakref.ref(held))
     held.copy.release = release
     # ComfyUI drops models when it lacks memory; the copy goes with the module that it was made of.
@@ -108,15 +113,18 @@ async def _make(source: Source, identity: tuple[Any, ...], show: Show, host: dic
     job = Job.start_import(part, tensors, Value.map(values), host)
     tensors.free()
     results, _ = await finish(job, show)
-    held.value = next(iter(results))
-    _held.append(held)
+    value = next(iter(results))
+    if held.copy.held:
+        held.value = value
+        _held.append(held)
+    # Else ComfyUI wanted the room back meanwhile: the node that asked has it, and nobody keeps it.
     seconds = time.monotonic() - started
     after = memory.state(device)
     logging.info(
         "Vocable copied the %s %s as %s in %.1f s, %.2f GiB; before: %s; after: %s",
-        part.name, source.name, precision, seconds, size / memory.GIB, before, after,
+        part.name, source.name, f"{precision} on {device.type}", seconds, size / memory.GIB, before, after,
     )  # fmt: skip
-    return held.value
+    return value
 
 
 def _calling(held: weakref.ref) -> Any:

@@ -23,6 +23,8 @@ TEXT_ENCODERS = ("SD1ClipModel", "SD2ClipModel", "SDXLClipModel")
 HARMLESS_OPTIONS = ("optimized_attention_override", "sample_sigmas", "preferred_attention")
 # Parts of ComfyUI's type names for weights that are packed in a way of their own.
 PACKED = ("GGMLTensor", "QuantizedTensor")
+# Ends of the names of numbers that such weights are unpacked with.
+PACKED_NAMES = ("comfy_quant", "weight_scale", "weight_scale_2", "input_scale", "scale_weight", "scale_input", "scaled_fp8")
 
 
 @dataclass
@@ -39,7 +41,7 @@ class Source:
 
     def identity(self) -> tuple[Any, ...]:
         """What a copy of it depends on, besides the module that holds the weights."""
-        sigmas = None if self.sigmas is None else tuple(self.sigmas[[0, len(self.sigmas) // 2, -1]].tolist())
+        sigmas = None if self.sigmas is None else tuple(self.sigmas.tolist())
         return (self.part, self.patcher.patches_uuid, sigmas, *sorted(self.settings.items()))
 
     def dtype(self) -> torch.dtype:
@@ -57,14 +59,12 @@ class Source:
             if name in self.unused:
                 continue
             weight, convert = original
-            packed = next((kind.__name__ for kind in type(weight).__mro__ if kind.__name__ in PACKED), None)
-            if packed:
-                kind = "GGUF" if packed == PACKED[0] else "quantised"
-                raise refuse(f"{name} is a {kind} weight, which has no gradient", "Load the model from a checkpoint in f16, bf16 or f32.")
             if patches:
-                # ComfyUI computes patches in f32 and keeps the result in the weight's type; so does this.
+                # ComfyUI computes patches in f32 and keeps the result in the weight's type; so does this. Eight bits would swallow most of what a LoRA
+                # adds; the copy has sixteen anyway.
+                dtype = weight.dtype if weight.element_size() > 1 else torch.float16
                 precise = convert(weight.to("cpu", torch.float32, copy=True), inplace=True)
-                weight = comfy.lora.calculate_weight(patches, precise, name).to(weight.dtype)
+                weight = comfy.lora.calculate_weight(patches, precise, name).to(dtype)
             else:
                 weight = convert(weight, inplace=False)
             yield name, weight
@@ -78,8 +78,22 @@ def refuse(message: str, help: str) -> VocableError:
 def look(kind: str, value: Any) -> Source:
     """What the link of type `kind` holds."""
     found = {"MODEL": _model, "CLIP": _clip, "VAE": _vae}[kind](value)
+    refuse_packed(found)
     _refuse_hooks(found)
     return found
+
+
+def refuse_packed(source: Source) -> None:
+    """Weights that are no plain numbers: there is nothing to learn through."""
+    help = "Load the model from a checkpoint in f16, bf16 or f32."
+    saved = source.patcher.model_state_dict(source.prefix or None)
+    for name, weight in [*source.patcher.model.named_parameters(), *saved.items()]:
+        packed = next((kind.__name__ for kind in type(weight).__mro__ if kind.__name__ in PACKED), None)
+        if packed:
+            raise refuse(f"{name} is a {'GGUF' if packed == PACKED[0] else 'quantised'} weight, which has no gradient", help)
+    for name in saved:
+        if name.rsplit(".", 1)[-1] in PACKED_NAMES:
+            raise refuse(f"the {source.part.name} is quantised (it has {name}), and such weights have no gradient", help)
 
 
 def _model(patcher: Any) -> Source:

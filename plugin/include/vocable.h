@@ -47,7 +47,8 @@ extern "C" {
  * else the library is too old for the host. */
 uint32_t vocable_abi_version(void);
 
-/* Who the library is: {"name": "vocable", "version": "0.1.0", "description": …, "homepage": …}. Free with vocable_string_free. */
+/* Who the library is: {"name": "vocable", "version": "0.1.0", "description": …, "homepage": …, "devices": ["cpu", "cuda"]}, of which
+ * `devices` is what it was built to compute on. Free with vocable_string_free. */
 struct vocable_error *vocable_info_json(char **out);
 
 /* All nodes, a JSON list of

@@ -20,6 +20,8 @@ pub struct PluginInfo {
     pub description: String,
     /// Where to read more.
     pub homepage: String,
+    /// What it was built to compute on: `cpu`, `cuda`. Empty if it does not say.
+    pub devices: Vec<String>,
 }
 
 impl PluginInfo {
@@ -32,6 +34,13 @@ impl PluginInfo {
     #[must_use]
     pub fn description(mut self, text: impl Into<String>) -> Self {
         self.description = text.into();
+        self
+    }
+
+    /// What it was built to compute on: `cpu`, `cuda`.
+    #[must_use]
+    pub fn devices<T: Into<String>>(mut self, devices: impl IntoIterator<Item = T>) -> Self {
+        self.devices = devices.into_iter().map(Into::into).collect();
         self
     }
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import unittest
+import weakref
 from typing import Any
 from unittest import mock
 
@@ -24,6 +25,7 @@ if COMFYUI:
     import comfy.model_patcher
     import server  # noqa: F401
     import torch
+    from comfy_execution.utils import CurrentNodeContext
 
     sys.argv = arguments
     from comfyui import convert, jobs, memory, models, running, sources
@@ -110,12 +112,27 @@ class Models(unittest.TestCase):
         patcher.model.weight = torch.ones(2, 2).as_subclass(GGMLTensor)
         patcher.model.state_dict = lambda: {"weight": patcher.model.weight}
         with self.assertRaises(VocableError) as caught:
-            list(sources.Source(native.Part.VAE, "x", patcher).weights())
+            sources.refuse_packed(sources.Source(native.Part.VAE, "x", patcher))
         self.assertIn("weight is a GGUF weight", str(caught.exception))
+
+    def test_quantised_weights_are_refused_by_name(self) -> None:
+        patcher = self.patcher(torch.ones(2, 2))
+        sources.refuse_packed(sources.Source(native.Part.VAE, "x", patcher))
+        patcher.model.register_buffer("weight_scale", torch.ones(1))
+        with self.assertRaises(VocableError) as caught:
+            sources.refuse_packed(sources.Source(native.Part.VAE, "x", patcher))
+        self.assertIn("weight_scale", str(caught.exception))
+
+    def test_a_patch_on_eight_bits_is_not_rounded_away(self) -> None:
+        patcher = self.patcher(torch.ones(2, 2).to(torch.float8_e4m3fn))
+        patcher.add_patches({"weight": ("diff", (torch.full((2, 2), 0.01),))})
+        weight = dict(sources.Source(native.Part.VAE, "x", patcher).weights())["weight"]
+        self.assertEqual(weight.dtype, torch.float16)
+        self.assertTrue(torch.allclose(weight.float(), torch.full((2, 2), 1.01), atol=1e-3))
 
     def test_comfyui_can_have_its_memory_back(self) -> None:
         gone = []
-        copy = memory.Copy(1 << 20, torch.device("cpu"), lambda: gone.append(True))
+        copy = memory.Copy(1 << 20, torch.device("cpu"), torch.device("cpu"), lambda: gone.append(True))
         memory.make_room(copy)
         self.assertIn(copy, [loaded.model for loaded in comfy.model_management.current_loaded_models])
         self.assertEqual((copy.model_size(), copy.loaded_size()), (1 << 20, 1 << 20))
@@ -123,8 +140,22 @@ class Models(unittest.TestCase):
         self.assertEqual((gone, copy.loaded_size()), ([True], 0))
         self.assertNotIn(copy, [loaded.model for loaded in comfy.model_management.current_loaded_models])
 
+    def test_a_copy_in_ordinary_memory_beside_a_gpu_is_given_back_too(self) -> None:
+        gone = []
+        gpu = torch.device("cuda", 0)
+        copy = memory.Copy(1 << 20, torch.device("cpu"), gpu, lambda: gone.append(True))
+        self.assertEqual((copy.model_size(), copy.loaded_size()), (0, 0), "it takes nothing of the GPU")
+        loaded = comfy.model_management.LoadedModel(copy)
+        loaded.real_model, loaded.model_finalizer = weakref.ref(copy.model), mock.Mock()
+        devices = mock.patch.object(comfy.model_management, "get_all_torch_devices", lambda *_: [gpu])
+        listed = mock.patch.object(comfy.model_management, "current_loaded_models", [loaded])
+        free = mock.patch.object(comfy.model_management, "get_free_memory", lambda *_, **__: 0)
+        with devices, listed, free, mock.patch.object(comfy.model_management, "soft_empty_cache"):
+            comfy.model_management.unload_all_models()
+        self.assertEqual(gone, [True])
+
     def test_a_copy_goes_with_its_model(self) -> None:
-        copy = memory.Copy(8, torch.device("cpu"), lambda: None)
+        copy = memory.Copy(8, torch.device("cpu"), torch.device("cpu"), lambda: None)
         memory.make_room(copy)
         before = len(comfy.model_management.current_loaded_models)
         del copy
@@ -179,6 +210,29 @@ class Running(unittest.TestCase):
         with self.assertRaises(comfy.model_management.InterruptProcessingException):
             run(interrupted())
         self.assertFalse(comfy.model_management.processing_interrupted(), "the flag is taken down")
+
+    def test_one_interrupt_stops_all_runs_of_a_mapped_node(self) -> None:
+        ended = []
+
+        async def one(index: int) -> None:
+            with CurrentNodeContext("a run", "3", index):
+                async with jobs.turn():
+                    picture = convert.to_value(torch.rand(40, 512, 512, 3), "IMAGE")
+                    inputs = Value.map([("images", Value.list([picture])), ("resolution", Value.json([512]))])
+                    try:
+                        await jobs.finish(native.Job.start("VocableLoadConceptImages", inputs, {}), jobs.Show("x"))
+                        ended.append("done")
+                    except comfy.model_management.InterruptProcessingException:
+                        ended.append("stopped")
+                        raise
+
+        async def all_of_them() -> list[Any]:
+            comfy.model_management.interrupt_current_processing()
+            return await asyncio.gather(*(one(index) for index in range(3)), return_exceptions=True)
+
+        results = run(all_of_them())
+        self.assertTrue(all(isinstance(result, comfy.model_management.InterruptProcessingException) for result in results), results)
+        self.assertEqual(ended, ["stopped"], "the others did not begin")
 
     def test_without_a_library_one_node_explains(self) -> None:
         cls = explaining_node("look here")
