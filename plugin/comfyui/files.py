@@ -12,8 +12,10 @@ import folder_paths
 MODEL_KINDS = ("checkpoints", "vae", "embeddings")
 # How deep lists of folders go, as the library's own do.
 MAX_DEPTH = 8
-# Schemas are asked for several times for each graph. Walking a large folder each time would be felt.
+# Schemas are asked for several times for each graph, on the server's own thread. Walking a large folder each time would be felt: what took long is kept
+# for so many times as long.
 KEEP_SECONDS = 2.0
+KEEP_TIMES = 30.0
 
 _walked: dict[tuple[str, tuple[str, ...]], tuple[float, list[str]]] = {}
 
@@ -44,16 +46,23 @@ def choices(files: dict[str, Any]) -> list[str]:
 def _walk(kind: str, markers: tuple[str, ...]) -> list[str]:
     """Files of a kind, or, with markers, folders that have one of them."""
     now = time.monotonic()
-    made, names = _walked.get((kind, markers), (-KEEP_SECONDS, []))
-    if now - made >= KEEP_SECONDS:
+    until, names = _walked.get((kind, markers), (now, []))
+    if now >= until:
         names = [name for root in folders().get(kind, []) for name in (_marked(root, markers) if markers else _files(root))]
-        _walked[(kind, markers)] = (now, names)
+        done = time.monotonic()
+        _walked[(kind, markers)] = (done + max(KEEP_SECONDS, KEEP_TIMES * (done - now)), names)
     return names
 
 
 def _visible(root: str) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Every folder below a root as its relative name, subfolders and files; hidden ones are left out."""
+    """Every folder below a root as its relative name, subfolders and files; hidden ones are left out, and a link leads nowhere twice."""
+    seen: set[str] = set()
     for path, dirs, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(path)
+        if real in seen:
+            dirs.clear()
+            continue
+        seen.add(real)
         relative = os.path.relpath(path, root)
         prefix = "" if relative == "." else relative.replace(os.sep, "/") + "/"
         dirs[:] = [] if prefix.count("/") >= MAX_DEPTH else sorted(name for name in dirs if not name.startswith("."))

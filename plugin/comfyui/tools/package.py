@@ -1,9 +1,10 @@
-"""Puts the pack and the library into what people install: a zip of the folder, and a wheel for this platform.
+"""Puts the pack and the library into what people install: a zip of the folder with the library of this platform, a wheel for this platform, and the
+folder for the registry, which has one for all platforms: its requirements.txt names the wheel.
 
     python plugin/comfyui/tools/package.py [--library FILE] [--out DIR] [--platform TAG]
 
-The zip is unpacked into ComfyUI's `custom_nodes`. The wheel holds the same folder as the package `vocable_comfyui`, for one platform and every
-Python. Both are the same, byte for byte, for the same files.
+The zips are unpacked into ComfyUI's `custom_nodes`. The wheel holds the same folder as the package `vocable_comfyui`, for one platform and every
+Python. All are the same, byte for byte, for the same files.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
+import platform
 import re
 import sys
 import sysconfig
@@ -44,8 +46,15 @@ def ignored() -> set[str]:
     return {line.strip().rstrip("/") for line in lines if line.strip() and not line.startswith("#")}
 
 
-def content(binary: Path) -> dict[str, bytes]:
-    """What is packed, by its name in the folder."""
+def platform_tag() -> str:
+    """The wheel's platform: on Linux that of the C library here, which the library was linked with and PyPI asks for."""
+    tag = sysconfig.get_platform().replace("-", "_").replace(".", "_").replace("universal2", platform.machine())
+    libc, version = platform.libc_ver()
+    return tag.replace("linux", "manylinux_" + version.replace(".", "_"), 1) if libc == "glibc" else tag
+
+
+def content() -> dict[str, bytes]:
+    """The folder, by its names."""
     leave = ignored() | {"bin", "__pycache__", ".comfyignore"}
     files = {}
     for path in sorted(PACK.rglob("*")):
@@ -54,7 +63,6 @@ def content(binary: Path) -> dict[str, bytes]:
             files[relative.as_posix()] = path.read_bytes()
     for licence in ("LICENSE-MIT", "LICENSE-APACHE", "NOTICE"):
         files[licence] = (ROOT / licence).read_bytes()
-    files[f"bin/{binary.name}"] = binary.read_bytes()
     return files
 
 
@@ -68,14 +76,14 @@ def write_zip(path: Path, files: dict[str, bytes]) -> None:
             archive.writestr(entry, data)
 
 
-def wheel_files(files: dict[str, bytes], version: str, platform: str) -> dict[str, bytes]:
+def wheel_files(files: dict[str, bytes], version: str, tag: str) -> dict[str, bytes]:
     """The same as a wheel."""
     info = f"{PACKAGE}-{version}.dist-info"
     made = {f"{PACKAGE}/{name}": data for name, data in files.items()}
     metadata = f"Metadata-Version: 2.1\nName: {PACKAGE.replace('_', '-')}\nVersion: {version}\nSummary: {field('description')}\n"
     metadata += f"License: MIT OR Apache-2.0\nRequires-Python: {field('requires-python')}\nDescription-Content-Type: text/markdown\n\n"
     made[f"{info}/METADATA"] = metadata.encode() + files["README.md"]
-    made[f"{info}/WHEEL"] = f"Wheel-Version: 1.0\nGenerator: vocable\nRoot-Is-Purelib: false\nTag: py3-none-{platform}\n".encode()
+    made[f"{info}/WHEEL"] = f"Wheel-Version: 1.0\nGenerator: vocable\nRoot-Is-Purelib: false\nTag: py3-none-{tag}\n".encode()
     rows = []
     for name, data in made.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
@@ -85,20 +93,24 @@ def wheel_files(files: dict[str, bytes], version: str, platform: str) -> dict[st
 
 
 def main() -> None:
-    """Builds both."""
+    """Builds all three."""
     parser = argparse.ArgumentParser(description="Packs the pack and its library.")
     parser.add_argument("--library", type=Path, help="the library; else the one that the pack finds")
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
-    parser.add_argument("--platform", default=sysconfig.get_platform().replace("-", "_").replace(".", "_"), help="the wheel's platform tag")
+    parser.add_argument("--platform", default=platform_tag(), help="the wheel's platform tag")
     given = parser.parse_args()
-    files = content(given.library or library.find())
+    folder, binary = content(), given.library or library.find()
     version = field("version")
     given.out.mkdir(parents=True, exist_ok=True)
+    registry = given.out / f"vocable-comfyui-{version}.zip"
+    needs = f"{PACKAGE.replace('_', '-')}=={version}\n".encode()
+    write_zip(registry, {f"vocable/{name}": data for name, data in (folder | {"requirements.txt": needs}).items()})
+    files = folder | {f"bin/{binary.name}": binary.read_bytes()}
     archive = given.out / f"vocable-comfyui-{version}-{given.platform}.zip"
     write_zip(archive, {f"vocable/{name}": data for name, data in files.items()})
     wheel = given.out / f"{PACKAGE}-{version}-py3-none-{given.platform}.whl"
     write_zip(wheel, wheel_files(files, version, given.platform))
-    for path in (archive, wheel):
+    for path in (archive, wheel, registry):
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
 
 

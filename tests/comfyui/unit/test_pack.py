@@ -91,8 +91,11 @@ class Packed(unittest.TestCase):
                 subprocess.run(command, check=True, capture_output=True)
                 return sorted(out.iterdir())
 
-            wheel, archive = sorted(build("one"), key=lambda path: path.suffix)
-            self.assertEqual([path.read_bytes() for path in sorted(build("two"))], [path.read_bytes() for path in sorted([wheel, archive])])
+            wheel, archive, registry = sorted(build("one"), key=lambda path: (path.suffix, -len(path.name)))
+            self.assertEqual([path.read_bytes() for path in sorted(build("two"))], [path.read_bytes() for path in sorted([wheel, archive, registry])])
+            of_the_registry = zipfile.ZipFile(registry)
+            self.assertFalse([name for name in of_the_registry.namelist() if "/bin/" in name])
+            self.assertRegex(of_the_registry.read("vocable/requirements.txt").decode(), r"^vocable-comfyui==\d")
             names = zipfile.ZipFile(archive).namelist()
             for name in ("__init__.py", "specs.json", "web/docs/VocableTrainTextualInversion.md", "LICENSE-MIT", f"bin/{fake.name}"):
                 self.assertIn(f"vocable/{name}", names)
