@@ -2,6 +2,7 @@
 
     python -m bench.checkpoint sd15 FILE     Stable Diffusion 1.5 in one file, f16, 2 GB
     python -m bench.checkpoint sdxl-clip DIR the two text encoders of Stable Diffusion XL, f16, 1.6 GB
+    python -m bench.checkpoint vae FILE      the autoencoder of that checkpoint, in a file of its own
     python -m bench.checkpoint lora FILE     a LoRA for Stable Diffusion 1.5, a few MB
 
 To be run in ComfyUI's folder, by ComfyUI's Python.
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 # How large activations stay through the layers; with 1 they grow, since residual paths add up.
 GAIN = 0.6
+VAE = "first_stage_model."
 
 
 def fill(name: str, like: torch.Tensor) -> torch.Tensor:
@@ -77,7 +79,7 @@ def sd15() -> dict[str, torch.Tensor]:
     with torch.device("meta"):
         denoiser = UNetModel(**unet, device="meta", dtype=torch.float16, operations=comfy.ops.disable_weight_init)
         autoencoder = AutoencoderKL(ddconfig=vae, embed_dim=4)
-    shapes = _shapes(denoiser, "model.diffusion_model.") | _shapes(autoencoder, "first_stage_model.")
+    shapes = _shapes(denoiser, "model.diffusion_model.") | _shapes(autoencoder, VAE)
     text = {f"cond_stage_model.transformer.{name}": shape for name, shape in _clip("l").items() if name.startswith("text_model.")}
     return shapes | text
 
@@ -118,6 +120,8 @@ def main() -> None:
     kind, path = sys.argv[1], Path(sys.argv[2])
     if kind == "sd15":
         save(sd15(), path)
+    elif kind == "vae":
+        save({name.removeprefix(VAE): shape for name, shape in sd15().items() if name.startswith(VAE)}, path)
     elif kind == "lora":
         save(lora(), path)
     else:

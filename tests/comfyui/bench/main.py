@@ -53,6 +53,14 @@ class Bench:
         make_model(self.comfyui, self.python, kind, path)
         return path
 
+    def offer(self, kind: str, path: Path) -> str:
+        """Links a file into a folder of ComfyUI's models; its name there."""
+        link = self.home / "models" / kind / f"random_{path.name.removeprefix('random_')}"
+        link.parent.mkdir(exist_ok=True)
+        if not link.exists():
+            link.symlink_to(path)
+        return link.name
+
     def log(self, since: int = 0) -> str:
         """ComfyUI's log."""
         return "\n".join(self.server.lines[since:])

@@ -10,7 +10,6 @@ from pathlib import Path
 from bench import editor
 from bench.graphs import CHECKPOINT
 from bench.main import HERE, Bench
-
 from checks.example import FILE
 
 

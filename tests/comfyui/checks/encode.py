@@ -24,11 +24,7 @@ async def check(bench: Bench) -> None:
     skipped = graphs.loader() | {"2": node("CLIPSetLastLayer", clip=["1", 1], stop_at_clip_layer=-2)}
     await compare(bench, "SD1.5, CLIP Set Last Layer -2", skipped, ["2", 0], ["weights"])
     folder = bench.make("sdxl-clip", bench.models / "sdxl-clip")
-    for path in folder.iterdir():
-        link = bench.home / "models" / "text_encoders" / path.name
-        if not link.exists():
-            link.symlink_to(path)
-    names = [f"random_clip_{encoder}.safetensors" for encoder in ("l", "g")]
+    names = [bench.offer("text_encoders", folder / f"random_clip_{encoder}.safetensors") for encoder in ("l", "g")]
     dual = {"1": node("DualCLIPLoader", clip_name1=names[0], clip_name2=names[1], type="sdxl")}
     await compare(bench, "SDXL, by Dual CLIP Loader", dual, ["1", 0])
     await bench.client.post("/free", {"unload_models": True, "free_memory": True})

@@ -7,7 +7,6 @@ import time
 
 from bench import graphs
 from bench.main import Bench
-
 from checks.interrupt import text_of
 
 REQUESTS, SECONDS = 200, 0.1

@@ -7,7 +7,6 @@ import re
 from bench import graphs
 from bench.graphs import node
 from bench.main import Bench
-
 from checks.encode import compare
 
 
@@ -15,10 +14,8 @@ async def check(bench: Bench) -> None:
     """See above."""
     client = bench.client
     lora = bench.make("lora", bench.models / "lora.safetensors")
-    link = bench.home / "models" / "loras" / "random_lora.safetensors"
-    if not link.exists():
-        link.symlink_to(lora)
-    patched = graphs.loader() | {"20": node("LoraLoader", model=["1", 0], clip=["1", 1], lora_name=link.name, strength_model=1.0, strength_clip=1.0)}
+    name = bench.offer("loras", lora)
+    patched = graphs.loader() | {"20": node("LoraLoader", model=["1", 0], clip=["1", 1], lora_name=name, strength_model=1.0, strength_clip=1.0)}
     await compare(bench, "SD1.5 with a LoRA on its CLIP", patched, ["20", 1], ["weights"])
     graph = patched | graphs.encode("a cat", clip=["20", 1])
     graph["7"], graph["9"] = node("CLIPTextEncode", text="a cat", clip=["1", 1]), node("ProbeCompare", a=["6", 0], b=["7", 0])
@@ -26,8 +23,9 @@ async def check(bench: Bench) -> None:
     apart = float(run.ui("9")[0].split()[-2]) if run.ok else 0.0
     bench.expect(apart > 1e-3, f"the LoRA does change the CLIP: {apart:.1e} {run.error()[:200]}")
 
-    async def losses(loader: graphs.Graph, model: list, clip: list) -> str:
-        graph = loader | graphs.concept() | {"3": graphs.train(word="<patched>", seed=5, model=model, clip=clip)["3"]} | graphs.save("patched")
+    async def losses(loader: graphs.Graph, model: list, clip: list, **more: list) -> str:
+        train = graphs.train(word="<patched>", seed=5, model=model, clip=clip, **more)
+        graph = loader | graphs.concept() | train | graphs.save("patched")
         run = await client.run(graph)
         found = [line for line in run.texts("3") if "loss" in line]
         return found[-1] if run.ok and found else run.error()[:300]
@@ -36,6 +34,14 @@ async def check(bench: Bench) -> None:
     model_only = await losses(patched, ["20", 0], ["1", 1])
     loss = [re.search(r"loss ([\d.]+)", line) for line in (plain, model_only)]
     bench.expect(all(loss) and loss[0][1] != loss[1][1], f"learning on a LoRA-patched MODEL is another run: {plain!r}, {model_only!r}")
+    clips = bench.make("sdxl-clip", bench.models / "sdxl-clip")
+    apart = patched | {
+        "21": node("ModelMergeSimple", model1=["1", 0], model2=["20", 0], ratio=0.5),
+        "22": node("CLIPLoader", clip_name=bench.offer("text_encoders", clips / "random_clip_l.safetensors"), type="stable_diffusion"),
+        "23": node("VAELoader", vae_name=bench.offer("vae", bench.make("vae", bench.models / "vae.safetensors"))),
+    }
+    merged = await losses(apart, ["21", 0], ["22", 0], vae=["23", 0])
+    bench.expect("loss" in merged, f"learning on a merge, with CLIP and VAE from loaders of their own: {merged!r}")
     copied = [line for line in bench.server.lines if "Vocable copied the MODEL" in line]
     bench.expect(
         bool(copied) and "before: process" in copied[-1] and "after: process" in copied[-1], f"memory before and after is told: {copied[-1:]}"
