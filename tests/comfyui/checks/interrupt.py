@@ -31,6 +31,8 @@ async def check(bench: Bench) -> None:
     await asyncio.sleep(1.5)
     phases = [
         ("copying the denoiser", text_of("copying the MODEL"), 0.4),
+        ("copying the text encoder", text_of("copying the CLIP"), 0.05),
+        ("copying the autoencoder", text_of("copying the VAE"), 0.05),
         ("encoding the pictures", text_of("encoding the pictures"), 0.2),
         ("painting a preview", text_of("painting the preview"), 0.5),
         ("a training step", text_of("step 1"), 0.4),
@@ -53,10 +55,22 @@ async def check(bench: Bench) -> None:
         at = event.data.get("text", event.kind)
         bench.expect(stopped and took < SECONDS, f"interrupt during {name} ({at!r}): {took:.2f} s {run.error()[:200]}")
     said = client.events[since:]
+    said = client.events[since:]
+    # A list of seeds: ComfyUI runs the node once for each, all at once as far as it is concerned.
+    listed = graph(0) | {"30": graphs.node("ProbeInts", count=3)}
+    listed["3"]["inputs"]["seed"] = ["30", 0]
+    mapped = len(client.events)
+    prompt_id = await client.queue(listed)
+    await client.wait_for(text_of("step 1"), mapped)
+    started = time.monotonic()
+    await client.interrupt()
+    run = await client.end(prompt_id, mapped)
+    ends = run.of("execution_interrupted")
+    bench.expect(bool(ends) and ends[-1].at - started < SECONDS, f"one interrupt stops all runs over a list: {(ends or run.events)[-1].at - started:.2f} s")
     last = [event.data["text"] for event in said if event.kind == "text"]
     bench.expect(any("stopped" in text for text in last), f"the node says what became of it: {last[-1:]}")
     since = len(client.events)
-    prompt_id = await client.queue(graph(104))
+    prompt_id = await client.queue(graph(100 + number))
     first = await client.wait_for(text_of("step "), since)
     await client.interrupt()
     await client.end(prompt_id, since)

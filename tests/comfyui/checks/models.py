@@ -42,10 +42,19 @@ async def check(bench: Bench) -> None:
     }
     merged = await losses(apart, ["21", 0], ["22", 0], vae=["23", 0])
     bench.expect("loss" in merged, f"learning on a merge, with CLIP and VAE from loaders of their own: {merged!r}")
+    for what, sampling, zsnr in [("v-prediction", "v_prediction", False), ("v-prediction with zero terminal SNR", "v_prediction", True)]:
+        changed = graphs.loader() | {"24": node("ModelSamplingDiscrete", model=["1", 0], sampling=sampling, zsnr=zsnr)}
+        line = await losses(changed, ["24", 0], ["1", 1])
+        found = re.search(r"loss ([\d.]+)", line)
+        bench.expect(found is not None and found[1] not in plain, f"ModelSamplingDiscrete, {what}: another loss, {line!r}")
     copied = [line for line in bench.server.lines if "Vocable copied the MODEL" in line]
     bench.expect(
         bool(copied) and "before: process" in copied[-1] and "after: process" in copied[-1], f"memory before and after is told: {copied[-1:]}"
     )
+    names = [bench.offer("text_encoders", clips / f"random_clip_{encoder}.safetensors") for encoder in ("l", "g")]
+    dual = graphs.loader() | {"25": node("DualCLIPLoader", clip_name1=names[0], clip_name2=names[1], type="sdxl")}
+    wrong = await losses(dual, ["1", 0], ["25", 0])
+    bench.expect("2048" in wrong and "768" in wrong, f"a CLIP of another family than the MODEL: {wrong.strip()!r}")
     for what, model, part in [
         ("attention", "attn2_patch", "MODEL"),
         ("wrapper", "model_function_wrapper", "MODEL"),

@@ -78,6 +78,22 @@ class ProbeMemory:
         return {"ui": {"text": [f"{process.memory_info().rss} {process.num_threads()} {process.num_fds()} {threading.active_count()} {loaded}"]}}
 
 
+class ProbeInts:
+    """The numbers from 0 on, as a list: the nodes behind it run once for each."""
+
+    CATEGORY = "probe"
+    FUNCTION = "make"
+    RETURN_TYPES = ("INT",)
+    OUTPUT_IS_LIST = (True,)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"count": ("INT", {"default": 3})}}
+
+    def make(self, count):
+        return (list(range(count)),)
+
+
 class ProbeHook:
     """A MODEL with a patch of its computation, a CLIP with hooks, or neither."""
 
@@ -100,4 +116,4 @@ class ProbeHook:
         return model, clip
 
 
-NODE_CLASS_MAPPINGS = {cls.__name__: cls for cls in (ProbeCompare, ProbeImages, ProbeMemory, ProbeHook)}
+NODE_CLASS_MAPPINGS = {cls.__name__: cls for cls in (ProbeCompare, ProbeImages, ProbeMemory, ProbeInts, ProbeHook)}
