@@ -23,7 +23,7 @@ class Report:
     def skip(self, line: str) -> None:
         """One that was not made, and why."""
         self.skipped.append(line)
-        print(f"SKIPPED  {line}", flush=True)
+        print(f"SKIPPED: {line}", flush=True)
 
     def note(self, line: str) -> None:
         """A figure that nothing is expected of."""

@@ -72,7 +72,10 @@ class WhereTheLibraryIs(unittest.TestCase):
     def test_a_link_to_the_folder_leads_to_the_repositorys_build(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             link = Path(folder) / "some-pack"
-            link.symlink_to(PACK, target_is_directory=True)
+            try:
+                link.symlink_to(PACK, target_is_directory=True)
+            except OSError as error:
+                self.skipTest(f"this account may not make links: {error}")
             code = f"import sys; sys.path.insert(0, {folder!r}); m = __import__('some-pack.library', fromlist=['x']); print(m.candidates()[1])"
             environment = {key: value for key, value in os.environ.items() if key not in (library.VARIABLE, "CARGO_TARGET_DIR")}
             found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout.strip()
