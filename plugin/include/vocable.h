@@ -83,7 +83,7 @@ typedef enum vocable_error_kind {
 uint32_t vocable_error_code(const vocable_error *error);
 /* What was found and what was wanted, in lower case without a full stop; names the file or the tensor. */
 const char *vocable_error_message(const vocable_error *error);
-/* What to do about it, whole sentences; empty when there is nothing to advise. */
+/* What to do about it, in words for the user; empty when there is nothing to advise. */
 const char *vocable_error_help(const vocable_error *error);
 /* The errors beneath this one, one on each line, outermost first; empty when there are none. */
 const char *vocable_error_causes(const vocable_error *error);
