@@ -20,6 +20,19 @@ pub(super) fn harmless<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
     catch_panic("", || Ok(body())).unwrap_or(otherwise)
 }
 
+/// Frees what [`Box::into_raw`] gave to the host.
+///
+/// # Safety
+/// NULL, or an object that came out of this library and that nobody uses any more.
+pub(super) unsafe fn free<T>(object: *mut T) {
+    harmless((), || {
+        if !object.is_null() {
+            // SAFETY: the caller vouches for it.
+            drop(unsafe { Box::from_raw(object) });
+        }
+    });
+}
+
 /// Where an answer is written to.
 pub(super) struct Out<T>(NonNull<T>);
 

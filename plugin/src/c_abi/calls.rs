@@ -6,11 +6,11 @@ use std::ptr::{null, null_mut};
 use std::sync::Arc;
 use std::time::Duration;
 
-use vocable_host_sdk::abi::{HostContext, Level, Node, NodeError, Outputs, PreviewImage, StateKind, Value};
+use vocable_host_sdk::abi::{HostContext, Node, NodeError, Outputs, PreviewImage, StateKind, Value};
 use vocable_host_sdk::graph::single;
 
 use super::LIBRARY;
-use super::boundary::{Out, borrowed, c_string, entry, harmless, text};
+use super::boundary::{Out, borrowed, c_string, entry, free, harmless, text};
 use super::error::VocableError;
 use super::host::{JobHost, Settings};
 use super::job::VocableJob;
@@ -210,10 +210,7 @@ pub unsafe extern "C" fn vocable_event_text(event: *const VocableEvent) -> *cons
 pub unsafe extern "C" fn vocable_event_level(event: *const VocableEvent) -> u32 {
     // SAFETY: the caller gives NULL or an event.
     match unsafe { event.as_ref() }.map(|event| &event.event) {
-        Some(Event::Log(Level::Debug, _)) => 1,
-        Some(Event::Log(Level::Info, _)) => 2,
-        Some(Event::Log(Level::Warn, _)) => 3,
-        Some(Event::Log(Level::Error, _)) => 4,
+        Some(Event::Log(level, _)) => *level as u32,
         _ => 0,
     }
 }
@@ -238,12 +235,8 @@ pub unsafe extern "C" fn vocable_event_picture(
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vocable_event_free(event: *mut VocableEvent) {
-    harmless((), || {
-        if !event.is_null() {
-            // SAFETY: the caller gives an event that came out of this library, once.
-            drop(unsafe { Box::from_raw(event) });
-        }
-    });
+    // SAFETY: the caller gives an event that came out of this library, once.
+    unsafe { free(event) };
 }
 
 #[unsafe(no_mangle)]
@@ -277,10 +270,6 @@ pub unsafe extern "C" fn vocable_job_take_outputs(
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vocable_job_free(job: *mut VocableJob) {
-    harmless((), || {
-        if !job.is_null() {
-            // SAFETY: the caller gives a job that came out of this library, once.
-            drop(unsafe { Box::from_raw(job) });
-        }
-    });
+    // SAFETY: the caller gives a job that came out of this library, once.
+    unsafe { free(job) };
 }

@@ -4,7 +4,7 @@ use std::ffi::{CString, c_char};
 
 use vocable_host_sdk::abi::NodeError;
 
-use super::boundary::{c_string, harmless};
+use super::boundary::{c_string, free};
 
 /// A [`NodeError`] whose texts C can read.
 pub struct VocableError {
@@ -60,10 +60,6 @@ pub unsafe extern "C" fn vocable_error_causes(error: *const VocableError) -> *co
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vocable_error_free(error: *mut VocableError) {
-    harmless((), || {
-        if !error.is_null() {
-            // SAFETY: the caller gives an error that came out of this library, once.
-            drop(unsafe { Box::from_raw(error) });
-        }
-    });
+    // SAFETY: the caller gives an error that came out of this library, once.
+    unsafe { free(error) };
 }

@@ -5,7 +5,7 @@ use std::ffi::c_char;
 
 use vocable_host_sdk::abi::{NodeError, Value};
 
-use super::boundary::{Out, borrowed, borrowed_mut, c_string, entry, harmless, text};
+use super::boundary::{Out, borrowed, borrowed_mut, c_string, entry, free, text};
 use super::error::VocableError;
 use super::json;
 
@@ -221,10 +221,6 @@ pub unsafe extern "C" fn vocable_handle_type(
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vocable_value_free(value: *mut VocableValue) {
-    harmless((), || {
-        if !value.is_null() {
-            // SAFETY: the caller gives a value that came out of this library, once.
-            drop(unsafe { Box::from_raw(value) });
-        }
-    });
+    // SAFETY: the caller gives a value that came out of this library, once.
+    unsafe { free(value) };
 }
