@@ -52,13 +52,13 @@ pub(super) fn bert() -> Result<Tokenizer> {
     build(parts, "BERT's vocabulary")
 }
 
-pub(super) fn from_files(files: Files<'_>) -> Result<Tokenizer> {
-    let (vocab, place) = if files.has(VOCAB) {
-        (read_vocab(&files.read(VOCAB)?), files.place(VOCAB))
-    } else {
-        (files.table(JOINT, files.joint_model()?["vocab"].take())?, files.place(JOINT))
+/// `joint` is the content of [`JOINT`], if that is all there is.
+pub(super) fn from_files(files: Files<'_>, mut joint: Option<Value>) -> Result<Tokenizer> {
+    let (vocab, place) = match &mut joint {
+        None => (read_vocab(&files.read(VOCAB)?), files.place(VOCAB)),
+        Some(joint) => (files.table(JOINT, joint["model"]["vocab"].take())?, files.place(JOINT)),
     };
-    let tokens = files.special_tokens()?;
+    let tokens = files.special_tokens(joint)?;
     let special = SPECIAL.map(|(key, usual)| {
         let token = tokens.name(key).unwrap_or(usual.to_owned());
         let normalized = tokens.is_normalized(&token, key);

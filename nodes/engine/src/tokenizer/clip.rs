@@ -70,13 +70,14 @@ fn byte_characters() -> Vec<char> {
     printed.iter().copied().chain(256..256 + others).filter_map(char::from_u32).collect()
 }
 
-pub(super) fn from_files(files: Files<'_>) -> Result<Tokenizer> {
-    let (vocab, merges, place) = if files.has(VOCAB) {
-        (read_vocab(files)?, read_merges(files)?, files.place(VOCAB))
-    } else {
-        let mut model = files.joint_model()?;
-        let merges = joint_merges(&model["merges"], files)?;
-        (files.table(JOINT, model["vocab"].take())?, merges, files.place(JOINT))
+/// `joint` is the content of [`JOINT`], if that is all there is.
+pub(super) fn from_files(files: Files<'_>, mut joint: Option<Value>) -> Result<Tokenizer> {
+    let (vocab, merges, place) = match joint.as_mut().map(|joint| &mut joint["model"]) {
+        None => (read_vocab(files)?, read_merges(files)?, files.place(VOCAB)),
+        Some(model) => {
+            let merges = joint_merges(&model["merges"], files)?;
+            (files.table(JOINT, model["vocab"].take())?, merges, files.place(JOINT))
+        }
     };
     let id = |token: &str, why: &str| {
         vocab.get(token).copied().ok_or_else(|| {
@@ -85,7 +86,7 @@ pub(super) fn from_files(files: Files<'_>) -> Result<Tokenizer> {
         })
     };
     let (bos, eos) = (id(BOS, "begin of text")?, id(EOS, "end of text")?);
-    let special = files.special_tokens()?;
+    let special = files.special_tokens(joint)?;
     let pad = match special.name("pad_token") {
         Some(name) => id(&name, "padding")?,
         None => eos,
@@ -131,7 +132,7 @@ fn build(parts: Parts, origin: &str) -> Result<Tokenizer> {
 }
 
 fn read_vocab(files: Files<'_>) -> Result<Vocab> {
-    files.table(VOCAB, files.optional_json(VOCAB)?)
+    files.table(VOCAB, files.json(VOCAB)?)
 }
 
 /// The pairs in order of rank, each a list of two or, from older libraries, a text with a blank between them.

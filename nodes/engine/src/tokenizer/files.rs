@@ -56,14 +56,9 @@ impl Files<'_> {
         if self.has(name) { self.json(name) } else { Ok(Value::Null) }
     }
 
-    fn json(&self, name: &str) -> Result<Value> {
+    pub(super) fn json(&self, name: &str) -> Result<Value> {
         serde_json::from_str(&self.read(name)?)
             .map_err(|e| Error::incompatible(format!("{}: {e}", self.place(name))))
-    }
-
-    /// The part `model` of [`JOINT`]: `type`, `vocab` and, for byte pairs, `merges`.
-    pub(super) fn joint_model(&self) -> Result<Value> {
-        Ok(self.json(JOINT)?["model"].take())
     }
 
     /// The tokens by id where one file is such a table: `vocab.json`, or the vocabulary inside [`JOINT`].
@@ -74,12 +69,12 @@ impl Files<'_> {
         Ok(pairs.into_iter().collect())
     }
 
-    /// What the files say of special tokens.
-    pub(super) fn special_tokens(&self) -> Result<SpecialTokens> {
+    /// What the files say of special tokens; `joint` is the content of [`JOINT`], if the vocabulary came from there.
+    pub(super) fn special_tokens(&self, joint: Option<Value>) -> Result<SpecialTokens> {
         Ok(SpecialTokens {
             config: self.optional_json("tokenizer_config.json")?,
             map: self.optional_json("special_tokens_map.json")?,
-            added: self.optional_json(JOINT)?["added_tokens"].take(),
+            added: joint.map_or(Value::Null, |mut joint| joint["added_tokens"].take()),
         })
     }
 }

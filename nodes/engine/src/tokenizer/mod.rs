@@ -71,17 +71,20 @@ impl Tokenizer {
 
     fn from_files(files: Files<'_>) -> Result<Self> {
         match (files.has(clip::VOCAB), files.has(bert::VOCAB)) {
-            (true, _) => clip::from_files(files),
-            (false, true) => bert::from_files(files),
-            (false, false) if files.has(JOINT) => match files.joint_model()?["type"].as_str() {
-                Some("BPE") => clip::from_files(files),
-                Some("WordPiece") => bert::from_files(files),
-                other => Err(Error::incompatible(format!(
-                    "{}: a tokenizer of type {}, wanted BPE (CLIP) or WordPiece (BERT)",
-                    files.place(JOINT),
-                    other.unwrap_or("that is not told")
-                ))),
-            },
+            (true, _) => clip::from_files(files, None),
+            (false, true) => bert::from_files(files, None),
+            (false, false) if files.has(JOINT) => {
+                let joint = files.json(JOINT)?;
+                match joint["model"]["type"].as_str() {
+                    Some("BPE") => clip::from_files(files, Some(joint)),
+                    Some("WordPiece") => bert::from_files(files, Some(joint)),
+                    other => Err(Error::incompatible(format!(
+                        "{}: a tokenizer of type {}, wanted BPE (CLIP) or WordPiece (BERT)",
+                        files.place(JOINT),
+                        other.unwrap_or("that is not told")
+                    ))),
+                }
+            }
             (false, false) => Err(Error::not_found(format!(
                 "{files}: neither vocab.json (CLIP) nor vocab.txt (BERT) nor tokenizer.json is there"
             ))
