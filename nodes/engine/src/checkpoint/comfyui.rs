@@ -15,7 +15,7 @@ use super::family::{DenoiserSign, FAMILIES, Family, TextRow};
 use super::names::{self, Layout};
 use super::weights::NameMap;
 use super::{Part, Precision, Weights, layout, looks, vae_file};
-use crate::models::{AutoencoderKL, ClipTextModel, TextEncoders, TextTower, UNet2DConditionModel};
+use crate::models::{AutoencoderKL, TextEncoders, UNet2DConditionModel};
 use crate::{CancelToken, Error, Result};
 
 /// Whether what is computed depends on a tensor of that name. The others are buffers and leftovers of training, and projections of pooled states that no denoiser
@@ -101,16 +101,16 @@ pub fn text_encoders(
     cancel: &CancelToken,
 ) -> Result<TextEncoders> {
     let family = family_of_text(&weights)?;
-    let towers = family.text.iter().map(|row| {
-        let part = text_part(&weights, row)?;
-        let tokenizer = row.tokenizer()?;
-        let size = |name: &str| part.config[name].as_u64().unwrap_or(0) as usize;
-        tokenizer
-            .check_fits(size("vocab_size"), size("max_position_embeddings"))
-            .map_err(|error| error.context(format!("{}: {}", weights.origin(), row.key)))?;
-        let encoder = part.build(device, precision, cancel, ClipTextModel::new)?;
-        Ok(TextTower { encoder, tokenizer: Arc::new(tokenizer), key: row.key.to_owned(), layer: row.layer })
+    // The tokenizers first: they take a moment, and reading the weights may take a minute.
+    let parts = family.text.iter().map(|row| {
+        let (part, tokenizer) = (text_part(&weights, row)?, row.tokenizer()?);
+        let fits = part.check_tokenizer(&tokenizer);
+        fits.map_err(|error| error.context(format!("{}: {}", weights.origin(), row.key)))?;
+        Ok((row, part, Arc::new(tokenizer)))
     });
+    let parts = parts.collect::<Result<Vec<_>>>()?.into_iter();
+    let towers =
+        parts.map(|(row, part, tokenizer)| part.tower(row, tokenizer, row.layer, device, precision, cancel));
     TextEncoders::new(towers.collect::<Result<_>>()?)
 }
 

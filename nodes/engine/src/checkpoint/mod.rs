@@ -162,18 +162,14 @@ impl Checkpoint {
             let count = self.family().text.len();
             Error::invalid(format!("{}: there are {count} text encoders", self.path().display()))
         })?;
-        let encoder = self.source.text(row)?.build(device, precision, cancel, ClipTextModel::new)?;
         let layer = HiddenLayer { skip: self.source.skipped_layers(row), ..row.layer };
-        Ok(TextTower { encoder, tokenizer, key: row.key.to_owned(), layer })
+        self.source.text(row)?.tower(row, tokenizer, layer, device, precision, cancel)
     }
 
     fn tokenizer(&self, row: &'static TextRow) -> Result<Tokenizer> {
         let tokenizer = self.source.tokenizer(row)?;
-        let config = self.source.text(row)?.config;
-        let size = |name: &str| config[name].as_u64().unwrap_or(77) as usize;
-        tokenizer
-            .check_fits(size("vocab_size"), size("max_position_embeddings"))
-            .map_err(|error| error.context(self.path().display()))?;
+        let fits = self.source.text(row)?.check_tokenizer(&tokenizer);
+        fits.map_err(|error| error.context(self.path().display()))?;
         Ok(tokenizer)
     }
 
@@ -221,5 +217,25 @@ impl Part {
         let network = new(&config, &weights)?;
         weights.refuse_unknown()?;
         Ok(Arc::new(network))
+    }
+
+    /// Refuse a tokenizer that this text encoder has no vectors or no places for.
+    fn check_tokenizer(&self, tokenizer: &Tokenizer) -> Result<()> {
+        let size = |name: &str| self.config[name].as_u64().unwrap_or(77) as usize;
+        tokenizer.check_fits(size("vocab_size"), size("max_position_embeddings"))
+    }
+
+    /// The text encoder of that row with its tokenizer, which was looked at before.
+    fn tower(
+        self,
+        row: &TextRow,
+        tokenizer: Arc<Tokenizer>,
+        layer: HiddenLayer,
+        device: &Device,
+        precision: Precision,
+        cancel: &CancelToken,
+    ) -> Result<TextTower> {
+        let encoder = self.build(device, precision, cancel, ClipTextModel::new)?;
+        Ok(TextTower { encoder, tokenizer, key: row.key.to_owned(), layer })
     }
 }
