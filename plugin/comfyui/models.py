@@ -49,28 +49,20 @@ class Held:
 
 # The newest last. What was released stays here until the next look: ComfyUI may be in the middle of walking over its own list.
 _held: list[Held] = []
-_in_work: set[tuple[Any, ...]] = set()
 
 
 async def handle(kind: str, value: Any, show: Show, host: dict[str, Any]) -> Value:
     """The library's MODEL, CLIP or VAE for ComfyUI's."""
     source = look(kind, value)
     identity = (*source.identity(), id(source.patcher.model))
-    while identity in _in_work:
-        # Another node of this graph is copying it.
-        raise_if_interrupted()
-        await asyncio.sleep(SLICE_SECONDS)
     _forget(lambda held: not held.alive())
     for held in _held:
         if held.identity == identity and held.alive():
             _held.remove(held)
             _held.append(held)
             return held.value
-    _in_work.add(identity)
-    try:
-        return await _make(source, identity, show, host)
-    finally:
-        _in_work.discard(identity)
+    # Nobody else is copying it: nodes of ours take turns.
+    return await _make(source, identity, show, host)
 
 
 def release_all() -> None:
@@ -94,7 +86,7 @@ async def _make(source: Source, identity: tuple[Any, ...], show: Show, host: dic
     dtype = source.dtype()
     precision = _PRECISIONS.get(dtype, "f16" if dtype.itemsize == 1 else "f32")
     device = _device(source)
-    size = sum(weight.numel() for weight in source.patcher.model_state_dict(source.prefix or None).values()) * _BYTES[precision]
+    size = sum(weight.numel() for weight in source.saved.values()) * _BYTES[precision]
     while device.type == "cpu" and _held and memory.is_short_of(size):
         # The oldest first: ComfyUI itself frees nothing where all is ordinary memory.
         _forget(lambda other: other is _held[0])

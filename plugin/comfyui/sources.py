@@ -6,6 +6,7 @@ learn on another model than the one in the graph.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +40,11 @@ class Source:
     settings: dict[str, Any] = field(default_factory=dict)
     sigmas: torch.Tensor | None = None
 
+    @functools.cached_property
+    def saved(self) -> dict[str, torch.Tensor]:
+        """Name and weight of each tensor as it is kept, patches not applied."""
+        return self.patcher.model_state_dict(self.prefix or None)
+
     def identity(self) -> tuple[Any, ...]:
         """What a copy of it depends on, besides the module that holds the weights."""
         sigmas = None if self.sigmas is None else tuple(self.sigmas.tolist())
@@ -47,7 +53,7 @@ class Source:
     def dtype(self) -> torch.dtype:
         """The type in which most of the weights are kept."""
         sizes: dict[torch.dtype, int] = {}
-        for weight in self.patcher.model_state_dict(self.prefix or None).values():
+        for weight in self.saved.values():
             sizes[weight.dtype] = sizes.get(weight.dtype, 0) + weight.numel()
         if not sizes:
             raise refuse(f"the {self.part.name} has no weights", "Link a model that has been loaded.")
@@ -86,12 +92,11 @@ def look(kind: str, value: Any) -> Source:
 def refuse_packed(source: Source) -> None:
     """Weights that are no plain numbers: there is nothing to learn through."""
     help = "Load the model from a checkpoint in f16, bf16 or f32."
-    saved = source.patcher.model_state_dict(source.prefix or None)
-    for name, weight in [*source.patcher.model.named_parameters(), *saved.items()]:
+    for name, weight in [*source.patcher.model.named_parameters(), *source.saved.items()]:
         packed = next((kind.__name__ for kind in type(weight).__mro__ if kind.__name__ in PACKED), None)
         if packed:
             raise refuse(f"{name} is a {'GGUF' if packed == PACKED[0] else 'quantised'} weight, which has no gradient", help)
-    for name in saved:
+    for name in source.saved:
         if name.rsplit(".", 1)[-1] in PACKED_NAMES:
             raise refuse(f"the {source.part.name} is quantised (it has {name}), and such weights have no gradient", help)
 
